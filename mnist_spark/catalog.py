@@ -1,0 +1,260 @@
+"""Which datasets there are: files, sizes, digests, shapes, classes, mirrors. Read from TOML.
+
+``catalog.toml`` beside this module has the published datasets. The same tables in a file of
+one's own describe any other pair of IDX files.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mnist_spark.errors import CatalogError, UsageError
+
+ALL_SPLITS = "all"
+
+
+@dataclass(frozen=True)
+class File:
+    """One published IDX file, gzipped if its name ends in ``.gz``.
+
+    Attributes:
+        name: the file's name, without folders.
+        payload_size: bytes of the decompressed IDX file, header included.
+        size: bytes of the published file; None if not published.
+        sha256: hex SHA-256 of the published file; None if not published.
+        md5: hex MD5 of the published file; used only where ``sha256`` is None.
+        payload_sha256: hex SHA-256 of the decompressed IDX file; None if not published.
+    """
+
+    name: str
+    payload_size: int
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    payload_sha256: str | None = None
+
+    @property
+    def gzipped(self) -> bool:
+        """Whether the published file is gzip and the payload what is within it."""
+        return self.name.endswith(".gz")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels that belong together, record by record."""
+
+    name: str
+    records: int
+    images: File
+    labels: File
+
+    @property
+    def files(self) -> tuple[File, File]:
+        """Images, labels."""
+        return self.images, self.labels
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of the catalog.
+
+    Attributes:
+        image_shape: (rows, columns) in pixels.
+        classes: class names; a label is an index into them.
+        mirrors: base URLs or folders, each ending in ``/``, in the order of trial.
+        splits: in the order of the dataset ("all" is train followed by test).
+        digests: where the digests come from, and which are missing.
+        generated: True if the files were made by ``mnist-spark sample``.
+    """
+
+    name: str
+    title: str
+    description: str
+    homepage: str
+    licence: str
+    citation: str
+    digests: str
+    image_shape: tuple[int, int]
+    classes: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    splits: tuple[Split, ...]
+    generated: bool = False
+
+    def select(self, wanted: str | Iterable[str] = ALL_SPLITS) -> tuple[Split, ...]:
+        """The splits named by a filter: ``all``, one name, or several.
+
+        Returns:
+            the splits in the dataset's own order, each once.
+
+        Raises:
+            UsageError: a name that the dataset doesn't have; lists the valid ones.
+        """
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        valid = [split.name for split in self.splits]
+        for name in names:
+            if name not in (ALL_SPLITS, *valid):
+                raise UsageError(
+                    "unknown split",
+                    dataset=self.name,
+                    expected=f"one of {', '.join([ALL_SPLITS, *valid])}",
+                    got=repr(name),
+                )
+        if not names:
+            raise UsageError("no split chosen", dataset=self.name, expected=f"some of {valid}")
+        return tuple(s for s in self.splits if ALL_SPLITS in names or s.name in names)
+
+
+@cache
+def datasets() -> dict[str, Dataset]:
+    """The published datasets by name, from the package's ``catalog.toml``."""
+    text = resources.files("mnist_spark").joinpath("catalog.toml").read_text("utf-8")
+    return parse(text, "catalog.toml")
+
+
+def find(name: str) -> Dataset:
+    """A dataset by its catalog name, or from a TOML file that describes one.
+
+    Args:
+        name: ``mnist``, ``fashion-mnist`` … or the path of a ``.toml`` file; relative mirrors in
+            such a file are folders relative to it.
+
+    Raises:
+        UsageError: the name isn't in the catalog; lists those that are.
+        CatalogError: the file isn't a valid description of exactly one dataset.
+    """
+    if not name.endswith(".toml"):
+        if name not in datasets():
+            raise UsageError(
+                "unknown dataset",
+                expected=f"one of {', '.join(datasets())}, or a .toml file that describes one",
+                got=repr(name),
+            )
+        return datasets()[name]
+    path = Path(name).expanduser().absolute()
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError("cannot read the dataset's description", file=path, got=error) from error
+    found = parse(text, str(path), folder=path.parent)
+    if len(found) != 1:
+        raise CatalogError("not one dataset", file=path, expected="one table", got=len(found))
+    return next(iter(found.values()))
+
+
+def parse(text: str, file: str, folder: Path | None = None) -> dict[str, Dataset]:
+    """Datasets from TOML text, checked.
+
+    Args:
+        folder: what relative mirrors are relative to; None allows only URLs.
+
+    Raises:
+        CatalogError: names the file, the table and the key that is wrong.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError("not TOML", file=file, got=error) from error
+    return {name: _dataset(name, table, file, folder) for name, table in tables.items()}
+
+
+def _dataset(name: str, table: Any, file: str, folder: Path | None) -> Dataset:
+    values = _checked(Dataset, table, f"[{name}]", file, given={"name"})
+    splits = values["splits"]
+    if not isinstance(splits, Mapping) or not splits:
+        raise CatalogError(f"[{name}] has no splits", file=file)
+    shape = values["image_shape"]
+    if not _is_list(shape, int) or len(shape) != 2 or min(shape) < 1:
+        raise CatalogError(
+            f"[{name}] image_shape", file=file, expected="[rows, columns]", got=shape
+        )
+    for key in ("classes", "mirrors"):
+        if not _is_list(values[key], str) or not values[key]:
+            raise CatalogError(f"[{name}] {key}", file=file, expected="a list of strings")
+    values |= {
+        "name": name,
+        "image_shape": tuple(shape),
+        "classes": tuple(values["classes"]),
+        "mirrors": tuple(_mirror(mirror, name, file, folder) for mirror in values["mirrors"]),
+        "splits": tuple(_split(f"{name}.splits.{s}", s, t, file) for s, t in splits.items()),
+    }
+    names = [each.name for split in values["splits"] for each in split.files]
+    if len(set(names)) != len(names):
+        raise CatalogError(f"[{name}] file names are not unique", file=file, got=names)
+    return Dataset(**values)
+
+
+def _split(where: str, name: str, table: Any, file: str) -> Split:
+    values = _checked(Split, table, f"[{where}]", file, given={"name"})
+    if not _is(values["records"], int) or values["records"] < 0:
+        raise CatalogError(f"[{where}] records", file=file, expected="a count of 0 or more")
+    for role in ("images", "labels"):
+        values[role] = _file(f"{where}.{role}", values[role], file)
+    return Split(**(values | {"name": name}))
+
+
+def _file(where: str, table: Any, file: str) -> File:
+    values = _checked(File, table, f"[{where}]", file)
+    name = values["name"]
+    # A name from outside must stay within the folder it is put into.
+    if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name or ":" in name:
+        raise CatalogError(f"[{where}] name", file=file, expected="a bare file name", got=name)
+    for key in ("size", "payload_size"):
+        if key in values and (not _is(values[key], int) or values[key] < 0):
+            raise CatalogError(f"[{where}] {key}", file=file, expected="bytes", got=values[key])
+    for key, length in (("sha256", 64), ("payload_sha256", 64), ("md5", 32)):
+        value = values.get(key)
+        if value is not None and (
+            not isinstance(value, str)
+            or len(value) != length
+            or not set(value) <= set("0123456789abcdef")
+        ):
+            raise CatalogError(
+                f"[{where}] {key}", file=file, expected=f"{length} lower-case hex digits", got=value
+            )
+    return File(**values)
+
+
+def _mirror(mirror: str, name: str, file: str, folder: Path | None) -> str:
+    if "://" in mirror:
+        return mirror if mirror.endswith("/") else mirror + "/"
+    if folder is None:
+        raise CatalogError(f"[{name}] mirrors", file=file, expected="URLs", got=mirror)
+    return f"{(folder / mirror).absolute()}/"
+
+
+def _checked(
+    cls: type[Any], table: Any, where: str, file: str, given: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The table's values, if its keys are exactly the fields of ``cls``."""
+    if not isinstance(table, Mapping):
+        raise CatalogError(f"{where} is not a table", file=file, got=repr(table))
+    keys = [f for f in fields(cls) if f.name not in given]
+    known = {f.name for f in keys}
+    unknown = set(table) - known
+    missing = {f.name for f in keys if f.default is MISSING} - set(table)
+    if unknown or missing:
+        raise CatalogError(
+            f"{where} has the wrong keys",
+            file=file,
+            expected=f"{sorted(known)}",
+            got="; ".join(
+                [f"unknown {key}" for key in sorted(unknown)]
+                + [f"missing {key}" for key in sorted(missing)]
+            ),
+        )
+    return dict(table)
+
+
+def _is(value: object, kind: type) -> bool:
+    # bool is an int to Python, but not to TOML.
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(_is(item, kind) for item in value)

@@ -1,0 +1,108 @@
+"""Every error that the package raises on purpose, under one base class.
+
+``str(error)`` is a single line that says what failed, where (dataset, file, record range, URL),
+what was expected, what was found, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MnistSparkError(Exception):
+    """Base class. The parts that are None are left out of the line.
+
+    Args:
+        what: the failure, in a few words.
+        dataset: the dataset's name in the catalog.
+        file: the file's name or path.
+        record_range: ``split[start:stop]``, records counted from 0.
+        url: where the bytes came from (without credentials).
+        expected: what the format, the catalog or the user promised.
+        got: what was found instead.
+        hint: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        dataset: str | None = None,
+        file: object = None,
+        record_range: str | None = None,
+        url: str | None = None,
+        expected: object = None,
+        got: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.dataset = dataset
+        self.file = None if file is None else str(file)
+        self.record_range = record_range
+        self.url = url
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+        where = [
+            f"{name} {value}"
+            for name, value in (
+                ("dataset", dataset),
+                ("file", self.file),
+                ("records", record_range),
+                ("url", url),
+            )
+            if value is not None
+        ]
+        line = what if not where else f"{what} ({', '.join(where)})"
+        if expected is not None:
+            line += f": expected {expected}"
+        if got is not None:
+            line += f"{',' if expected is not None else ':'} got {got}"
+        if hint is not None:
+            line += f". {hint}"
+        super().__init__(" ".join(line.split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments don't survive Exception's own pickling, and errors travel
+        # from executors to the driver.
+        return _rebuild, (type(self), dict(vars(self)))
+
+
+def _rebuild(cls: type[MnistSparkError], state: dict[str, Any]) -> MnistSparkError:
+    return cls(**state)
+
+
+class UsageError(MnistSparkError, ValueError):
+    """An option, filter, layout or argument that isn't valid. The line lists the valid ones."""
+
+    exit_code = 2
+
+
+class CatalogError(MnistSparkError):
+    """A dataset description (TOML) that is incomplete or contradicts itself."""
+
+
+class DownloadError(MnistSparkError):
+    """No mirror gave the file. The line lists each URL with its reason."""
+
+
+class IntegrityError(MnistSparkError):
+    """Bytes whose size or digest isn't the promised one."""
+
+
+class IdxError(MnistSparkError):
+    """A file that isn't IDX, or whose header and content contradict each other."""
+
+
+class LayoutError(MnistSparkError):
+    """Data that the chosen table layout can't hold."""
+
+
+class TableError(MnistSparkError):
+    """A target that can't be written, isn't ours, or changed under us."""
+
+
+class SparkError(MnistSparkError):
+    """Spark could not be started or failed to run the job."""

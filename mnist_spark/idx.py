@@ -1,0 +1,266 @@
+"""The IDX format: header and elements of a decompressed file, checked strictly.
+
+Layout, from Y. LeCun's description of MNIST (http://yann.lecun.com/exdb/mnist/):
+
+=========  ==========================================================================
+bytes      meaning
+=========  ==========================================================================
+0, 1       zero
+2          type of the elements: 0x08 ubyte, 0x09 byte, 0x0B short, 0x0C int,
+           0x0D float, 0x0E double
+3          rank: number of dimensions
+4 …        one big-endian uint32 per dimension; the first counts the records
+then       the elements, big-endian, last dimension fastest
+=========  ==========================================================================
+
+Bytes 0 to 3 are the *magic number*: 0x00000803 for images, 0x00000801 for labels. *Payload* means
+the decompressed file, header included. Nothing here reads a payload whole.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_spark.errors import IdxError
+
+ELEMENT_TYPES: dict[int, np.dtype[np.generic]] = {
+    0x08: np.dtype("u1"),
+    0x09: np.dtype("i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+"""Type code (third byte of the magic number) → dtype as stored, big-endian."""
+
+_TYPE_CODES = {dtype: code for code, dtype in ELEMENT_TYPES.items()}
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an IDX header says.
+
+    Attributes:
+        dtype: element type as stored (big-endian).
+        shape: all dimensions; the first is the number of records.
+    """
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+
+    @property
+    def records(self) -> int:
+        """Number of records: the first dimension."""
+        return self.shape[0]
+
+    @property
+    def record_shape(self) -> tuple[int, ...]:
+        """Dimensions of one record; () for a file of rank 1."""
+        return self.shape[1:]
+
+    @property
+    def record_size(self) -> int:
+        """Bytes per record."""
+        return math.prod(self.record_shape) * self.dtype.itemsize
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header itself."""
+        return 4 + 4 * len(self.shape)
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes of header and elements: the exact length that the file must have."""
+        return self.size + self.records * self.record_size
+
+    def pack(self) -> bytes:
+        """The header's bytes, as they stand at the start of a file."""
+        rank = len(self.shape)
+        return struct.pack(f">BBBB{rank}I", 0, 0, _TYPE_CODES[self.dtype], rank, *self.shape)
+
+
+def read_header(stream: IO[bytes], file: object) -> Header:
+    """Reads the header from the start of a payload.
+
+    Args:
+        stream: positioned at byte 0; left at the first element.
+        file: the file's name, for errors.
+
+    Raises:
+        IdxError: magic number, type code, rank or a dimension isn't valid, or the header is cut.
+    """
+    magic = _read_exactly(stream, 4, "magic number", file)
+    if magic[:2] != b"\0\0":
+        hint = "The file is still gzipped" if magic[:2] == b"\x1f\x8b" else None
+        raise IdxError(
+            "magic number", file=file, expected="0x0000 first", got=f"0x{magic.hex()}", hint=hint
+        )
+    code, rank = magic[2], magic[3]
+    if code not in ELEMENT_TYPES:
+        raise IdxError(
+            "type code",
+            file=file,
+            expected=f"one of {', '.join(f'0x{known:02X}' for known in ELEMENT_TYPES)}",
+            got=f"0x{code:02X}",
+        )
+    if rank == 0:
+        raise IdxError("rank", file=file, expected="1 to 255 dimensions", got=0)
+    shape = struct.unpack(f">{rank}I", _read_exactly(stream, 4 * rank, "dimensions", file))
+    if 0 in shape[1:]:
+        raise IdxError("dimensions", file=file, expected="1 or more after the first", got=shape)
+    return Header(ELEMENT_TYPES[code], shape)
+
+
+def check_payload_size(header: Header, size: int, file: object) -> None:
+    """Compares the length of a payload with what its header promises.
+
+    Args:
+        size: bytes of the payload, header included.
+
+    Raises:
+        IdxError: the payload is shorter (truncated) or longer (trailing bytes).
+    """
+    if size != header.payload_size:
+        what = "truncated payload" if size < header.payload_size else "trailing bytes"
+        raise IdxError(
+            what,
+            file=file,
+            expected=f"{header.payload_size:,} bytes for shape {header.shape}",
+            got=f"{size:,} bytes",
+        )
+
+
+def open_payload(path: str | os.PathLike[str]) -> tuple[IO[bytes], Header]:
+    """Opens a payload on disk and checks its header and length.
+
+    Returns:
+        the open file, positioned at the first element, and its header.
+
+    Raises:
+        IdxError: see :func:`read_header` and :func:`check_payload_size`.
+    """
+    stream = open(path, "rb")  # noqa: SIM115 - handed to the caller
+    try:
+        header = read_header(stream, path)
+        check_payload_size(header, os.fstat(stream.fileno()).st_size, path)
+    except BaseException:
+        stream.close()
+        raise
+    return stream, header
+
+
+def read_records(
+    stream: IO[bytes], header: Header, start: int, stop: int, file: object
+) -> npt.NDArray[np.generic]:
+    """Records ``start`` up to, not including, ``stop``.
+
+    Args:
+        stream: a seekable payload.
+
+    Returns:
+        a read-only array of shape ``(stop - start, *header.record_shape)`` and ``header.dtype``.
+
+    Raises:
+        IdxError: the range isn't within the file, or the payload ends early.
+    """
+    if not 0 <= start <= stop <= header.records:
+        raise IdxError(
+            "record range",
+            file=file,
+            record_range=f"[{start}:{stop}]",
+            expected=f"within 0 and {header.records}",
+        )
+    stream.seek(header.size + start * header.record_size)
+    data = _read_exactly(stream, (stop - start) * header.record_size, "elements", file)
+    return np.frombuffer(data, header.dtype).reshape(stop - start, *header.record_shape)
+
+
+def iter_records(
+    stream: IO[bytes], header: Header, file: object
+) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    """All records in bounded chunks of about 1 MiB.
+
+    Yields:
+        the first record's index and an array as from :func:`read_records`.
+    """
+    step = max(1, _CHUNK_BYTES // header.record_size)
+    for start in range(0, header.records, step):
+        stop = min(start + step, header.records)
+        yield start, read_records(stream, header, start, stop, file)
+
+
+def check_pair(images: Header, labels: Header, image_file: object, label_file: object) -> None:
+    """Checks that two files belong together: rank-3 images, rank-1 labels, as many of each.
+
+    Raises:
+        IdxError: wrong rank or another count.
+    """
+    for header, rank, role, file in (
+        (images, 3, "images", image_file),
+        (labels, 1, "labels", label_file),
+    ):
+        if len(header.shape) != rank:
+            raise IdxError(f"rank of {role}", file=file, expected=rank, got=len(header.shape))
+    if images.records != labels.records:
+        raise IdxError(
+            "images and labels differ in number",
+            file=label_file,
+            expected=f"{images.records:,} labels as in {image_file}",
+            got=f"{labels.records:,}",
+        )
+
+
+def count_labels(
+    stream: IO[bytes], header: Header, classes: int, file: object
+) -> npt.NDArray[np.int64]:
+    """How often each class occurs.
+
+    Args:
+        classes: number of classes; valid labels are 0 to ``classes - 1``.
+
+    Returns:
+        counts, shape ``(classes,)``, int64.
+
+    Raises:
+        IdxError: a label outside the classes, with the record that has it.
+    """
+    counts = np.zeros(classes, np.int64)
+    for first, labels in iter_records(stream, header, file):
+        bad = np.flatnonzero(~np.isin(labels, np.arange(classes)))
+        if bad.size:
+            raise IdxError(
+                "label outside the classes",
+                file=file,
+                record_range=f"[{first + int(bad[0])}]",
+                expected=f"0 to {classes - 1}",
+                got=labels[bad[0]],
+            )
+        counts += np.bincount(labels.astype(np.int64), minlength=classes)
+    return counts
+
+
+def _read_exactly(stream: IO[bytes], size: int, field: str, file: object) -> bytes:
+    # A header may promise 4 GiB in a file of 20 bytes: never allocate on its word alone.
+    parts: list[bytes] = []
+    missing = size
+    while missing:
+        part = stream.read(min(missing, 64 * _CHUNK_BYTES))
+        if not part:
+            raise IdxError(
+                f"{field} cut short",
+                file=file,
+                expected=f"{size:,} bytes",
+                got=f"{size - missing:,} bytes",
+            )
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
