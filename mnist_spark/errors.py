@@ -6,7 +6,7 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class MnistSparkError(Exception):
@@ -63,6 +63,10 @@ class MnistSparkError(Exception):
         if hint is not None:
             line += f". {hint}"
         super().__init__(" ".join(line.split()))
+
+    def within(self, **where: str) -> Self:
+        """The same error with more of its place told, for callers that know more of it."""
+        return type(self)(**{**vars(self), **where})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments don't survive Exception's own pickling, and errors travel

@@ -148,7 +148,10 @@ def open_payload(path: str | os.PathLike[str]) -> tuple[IO[bytes], Header]:
     Raises:
         IdxError: see :func:`read_header` and :func:`check_payload_size`.
     """
-    stream = open(path, "rb")  # noqa: SIM115 - handed to the caller
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 - handed to the caller
+    except OSError as error:
+        raise IdxError("cannot open the payload", file=path, got=error.strerror) from error
     try:
         header = read_header(stream, path)
         check_payload_size(header, os.fstat(stream.fileno()).st_size, path)

@@ -1,0 +1,7 @@
+"""``python -m mnist_spark`` is ``mnist-spark``."""
+
+import sys
+
+from mnist_spark.cli import main
+
+sys.exit(main())

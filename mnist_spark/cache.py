@@ -1,0 +1,274 @@
+"""The cache folder: where files are put, how they are checked, locked and put in place.
+
+::
+
+    <cache>/<dataset>/<file>          a published file, verified
+    <cache>/<dataset>/<file>.json     where it came from (:class:`Origin`)
+    <cache>/<dataset>/<file>.bad-…    the last damaged file that was found in its place
+    <cache>/payloads/<digest>.idx     decompressed files, see :mod:`mnist_spark.payload`
+
+Names that begin with a dot are locks and temporary files. What has no dot is complete: it got
+there by a rename. Readers need no lock and no right to write, but check what they read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import filelock
+import platformdirs
+
+from mnist_spark.catalog import File
+from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, UsageError
+
+VARIABLE = "MNIST_SPARK_CACHE"
+PAYLOADS = "payloads"
+
+_CHUNK_BYTES = 1 << 20
+_LOCK_POLL_SECONDS = 0.2
+# Dataset and file names become path components, and dataset names may come from anyone's TOML.
+_NAME = re.compile(r"\w[\w. +=,@-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a cached file came from, kept in a JSON file beside it.
+
+    Attributes:
+        url: without credentials and query.
+        sha256: hex SHA-256 that the file had then.
+        etag: the server's ETag header, as sent.
+        last_modified: the server's Last-Modified header, as sent.
+    """
+
+    url: str
+    sha256: str
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+def cache_folder(option: str | os.PathLike[str] | None = None) -> Path:
+    """The cache folder: the option, else ``MNIST_SPARK_CACHE``, else the platform's own.
+
+    Returns:
+        an absolute path; the folder may not exist yet.
+
+    Raises:
+        UsageError: there is no home folder to put it in.
+    """
+    try:
+        chosen = (
+            option
+            or os.environ.get(VARIABLE)
+            or platformdirs.user_cache_path("mnist-spark", appauthor=False)
+        )
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:  # what pathlib raises for ~ without a home
+        raise UsageError(
+            "no cache folder", got=error, hint=f"Name one with --cache or {VARIABLE}"
+        ) from error
+
+
+def place(cache: Path, dataset: str, file: File) -> Path:
+    """Where the published file belongs: ``<cache>/<dataset>/<file name>``.
+
+    Raises:
+        CatalogError: a name that isn't safe as the name of a folder or file.
+    """
+    for what, name in (("dataset", dataset), ("file", file.name)):
+        if not _NAME.fullmatch(name) or (what == "dataset" and name == PAYLOADS):
+            raise CatalogError(
+                f"name of {what} can't be used in the cache",
+                dataset=dataset,
+                expected="a letter or digit, then up to 99 letters, digits or characters of"
+                f" '_. +=,@-', and not '{PAYLOADS}'",
+                got=repr(name),
+            )
+    return cache / dataset / file.name
+
+
+def check(path: Path, file: File) -> str:
+    """Checks a published file on disk by all that the catalog knows of it.
+
+    That is its size, and SHA-256, else MD5, else the gzip format's own CRC and the payload's size.
+
+    Returns:
+        its hex SHA-256.
+
+    Raises:
+        IntegrityError: one of them differs.
+        OSError: the file isn't there or can't be read.
+    """
+    size = file.size if file.size is not None or file.gzipped else file.payload_size
+    with open(path, "rb") as stream:
+        found_size = os.fstat(stream.fileno()).st_size
+        if size is not None and found_size != size:
+            raise IntegrityError(
+                "size", file=path, expected=f"{size:,} bytes", got=f"{found_size:,} bytes"
+            )
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if file.sha256 is not None:
+            compare_digests("SHA-256", path, file.sha256, sha256)
+        elif file.md5 is not None:
+            stream.seek(0)
+            # Against damage, not against an attacker: FIPS builds of OpenSSL allow it only so.
+            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+            compare_digests("MD5", path, file.md5, md5.hexdigest())
+        elif file.gzipped:
+            stream.seek(0)
+            for _ in inflate(stream, file.payload_size, path):
+                pass
+    return sha256
+
+
+def compare_digests(what: str, file: object, expected: str | None, got: str) -> None:
+    """Raises IntegrityError unless the digests are equal; None stands for an unknown one."""
+    if expected is not None and expected != got:
+        raise IntegrityError(what, file=file, expected=expected, got=got)
+
+
+def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
+    """Decompresses gzip, one or more members, in chunks of at most 1 MiB.
+
+    Args:
+        size: bytes that must come out; one more and it stops (gzip bomb).
+        file: the file's name, for errors.
+
+    Raises:
+        IntegrityError: not gzip, damaged (CRC), truncated, followed by something else, or of
+            another decompressed size.
+    """
+    engine = zlib.decompressobj(31)  # 31: the gzip format, header and trailer checked
+    members = total = 0
+    fresh = True  # nothing of the current member seen yet
+    while data := stream.read(_CHUNK_BYTES // 4):
+        while data:
+            try:
+                chunk = engine.decompress(data, min(_CHUNK_BYTES, size - total + 1))
+            except zlib.error as error:
+                if fresh and members:
+                    raise IntegrityError("trailing bytes after the gzip data", file=file) from error
+                raise IntegrityError("damaged gzip", file=file, got=error) from error
+            fresh = False
+            total += len(chunk)
+            if total > size:
+                raise IntegrityError(
+                    "payload size", file=file, expected=f"{size:,} bytes", got="more"
+                )
+            yield chunk
+            data = engine.unconsumed_tail
+            if engine.eof:
+                data = engine.unused_data
+                engine = zlib.decompressobj(31)
+                members += 1
+                fresh = True
+    if not fresh or not members:
+        raise IntegrityError(
+            "truncated gzip", file=file, expected=f"{size:,} bytes of payload", got=f"{total:,}"
+        )
+    if total != size:
+        raise IntegrityError(
+            "payload size", file=file, expected=f"{size:,} bytes", got=f"{total:,} bytes"
+        )
+
+
+@contextlib.contextmanager
+def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keeps other threads and processes from replacing the file; makes its folder if need be.
+
+    The lock goes with the process, whatever way that ends.
+
+    Args:
+        poll: called while waiting; may raise to give up.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Writable for all, as far as the folder lets them: users may share a cache.
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o666)
+    while True:
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(timeout=_LOCK_POLL_SECONDS)
+            break
+        poll()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool) -> Iterator[IO[bytes]]:
+    """A new file in the same folder that takes the path when the block ends without an error.
+
+    For holders of the lock. Removes what killed processes left.
+
+    Args:
+        durable: whether the bytes must be on disk before the file has its name.
+    """
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    _remove(path.parent, leftover)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file to ``<name>.bad-<8 digits of its SHA-256>``; keeps only the latest.
+
+    Returns:
+        the new path.
+    """
+    with open(path, "rb") as stream:
+        mark = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
+    _remove(path.parent, re.compile(rf"{re.escape(path.name)}\.bad-[0-9a-f]{{8}}"))
+    return path.replace(path.with_name(f"{path.name}.bad-{mark}"))
+
+
+def read_origin(path: Path) -> Origin | None:
+    """Where the cached file came from; None if that isn't known."""
+    try:
+        values = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
+        return Origin(**{key: values[key] for key in Origin.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_origin(path: Path, origin: Origin) -> None:
+    """Notes where a file comes from, before the file itself is put in place. Under its lock."""
+    with replacing(path.with_name(f"{path.name}.json"), durable=False) as stream:
+        stream.write(json.dumps(asdict(origin), indent=1).encode() + b"\n")
+
+
+def unusable(kind: type[MnistSparkError], error: OSError, path: Path) -> MnistSparkError:
+    """The error to raise when the cache can't be read or written."""
+    return kind(
+        "cannot use the cache",
+        file=path,
+        got=error.strerror or type(error).__name__,
+        hint=f"Choose a writable folder with enough space: --cache or {VARIABLE}",
+    )
+
+
+def _remove(folder: Path, pattern: re.Pattern[str]) -> None:
+    for entry in folder.iterdir():
+        if pattern.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)

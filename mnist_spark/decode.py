@@ -1,0 +1,158 @@
+"""Bytes of a record range → Arrow record batches. Knows nothing of Spark; runs on executors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mnist_spark import idx
+from mnist_spark.errors import IdxError
+from mnist_spark.ranges import RecordRange
+from mnist_spark.schema import Layout, TableSchema
+
+BATCH_BYTES = 8 << 20
+"""Decoded bytes per record batch, so that a task's memory doesn't depend on its range."""
+
+_CV_8UC1 = 0  # OpenCV's code for one channel of unsigned bytes, as ImageSchema wants it
+
+
+def decode_range(
+    images: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    records: RecordRange,
+    schema: TableSchema,
+) -> Iterator[pa.RecordBatch]:
+    """Decodes a range of two payloads on disk, in batches of bounded size.
+
+    Both headers are read again here: what an executor opens may not be what the driver planned.
+
+    Args:
+        images: path of the images' payload, rank 3.
+        labels: path of the labels' payload, rank 1.
+        schema: from :func:`mnist_spark.schema.table_schema`.
+
+    Yields:
+        record batches of exactly ``schema.arrow()``, in the order of the records.
+
+    Raises:
+        IdxError: a payload is damaged or isn't the one that was planned.
+    """
+    image_stream, image_header = idx.open_payload(images)
+    with image_stream:
+        label_stream, label_header = idx.open_payload(labels)
+        with label_stream:
+            idx.check_pair(image_header, label_header, images, labels)
+            if image_header.record_shape != schema.image_shape:
+                raise IdxError(
+                    "image shape",
+                    file=images,
+                    record_range=str(records),
+                    expected=schema.image_shape,
+                    got=image_header.record_shape,
+                )
+            step = batch_records(schema)
+            for start in range(records.start, records.stop, step):
+                stop = min(start + step, records.stop)
+                yield decode(
+                    idx.read_records(image_stream, image_header, start, stop, images),
+                    idx.read_records(label_stream, label_header, start, stop, labels),
+                    start,
+                    records.split,
+                    schema,
+                )
+
+
+def batch_records(schema: TableSchema) -> int:
+    """Records per batch: as many as decode to about :data:`BATCH_BYTES`."""
+    rows, cols = schema.image_shape
+    return max(1, BATCH_BYTES // (2 * rows * cols))
+
+
+def decode(
+    images: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.generic],
+    start: int,
+    split: str,
+    schema: TableSchema,
+) -> pa.RecordBatch:
+    """Decodes consecutive records.
+
+    Args:
+        images: shape (n, rows, cols), elements as stored in IDX.
+        labels: shape (n,), elements as stored in IDX.
+        start: the first record's index.
+
+    Returns:
+        n rows of exactly ``schema.arrow()``.
+    """
+    n = len(labels)
+    arrow = schema.arrow()
+    pixels = images.reshape(n, -1)
+    index = pa.array(np.arange(start, start + n, dtype=np.int32))
+    if schema.layout == Layout.COLUMNS:
+        columns = _pixel_columns(pixels, arrow.field(0).type)
+    elif schema.layout == Layout.ARRAY:
+        columns = [_pixel_lists(pixels, arrow.field(0).type)]
+    elif schema.layout == Layout.BINARY:
+        columns = [_pixel_bytes(pixels)]
+    else:
+        columns = [_image_structs(pixels, index, split, schema, arrow.field(0).type)]
+    columns.append(pa.array(_native(labels, arrow.field("label").type)))
+    columns.append(index)
+    if arrow.get_field_index("split") >= 0:
+        columns.append(pa.repeat(pa.scalar(split), n))
+    return pa.RecordBatch.from_arrays(columns, schema=arrow)
+
+
+def _native(
+    values: npt.NDArray[np.generic], arrow_type: pa.DataType, order: str = "C"
+) -> npt.NDArray[np.generic]:
+    """The values in the machine's byte order and the column's type."""
+    dtype = arrow_type.to_pandas_dtype()
+    return np.ascontiguousarray(values.T if order == "F" else values, dtype=dtype)
+
+
+def _pixel_columns(pixels: npt.NDArray[np.generic], arrow_type: pa.DataType) -> list[pa.Array]:
+    # One transposition makes every column contiguous; each is then a view, not a copy.
+    n, width = pixels.shape
+    buffer = pa.py_buffer(_native(pixels, arrow_type, order="F"))
+    size = n * arrow_type.byte_width
+    return [
+        pa.Array.from_buffers(arrow_type, n, [None, buffer.slice(i * size, size)], null_count=0)
+        for i in range(width)
+    ]
+
+
+def _pixel_lists(pixels: npt.NDArray[np.generic], arrow_type: pa.DataType) -> pa.Array:
+    values = pa.array(_native(pixels, arrow_type.value_type).reshape(-1))
+    return pa.ListArray.from_arrays(_offsets(pixels), values, type=arrow_type)
+
+
+def _pixel_bytes(pixels: npt.NDArray[np.generic]) -> pa.Array:
+    buffers = [None, pa.py_buffer(_offsets(pixels)), pa.py_buffer(np.ascontiguousarray(pixels))]
+    return pa.Array.from_buffers(pa.binary(), len(pixels), buffers, null_count=0)
+
+
+def _image_structs(
+    pixels: npt.NDArray[np.generic],
+    index: pa.Array,
+    split: str,
+    schema: TableSchema,
+    arrow_type: pa.DataType,
+) -> pa.Array:
+    rows, cols = schema.image_shape
+    origin = pc.binary_join_element_wise(pa.scalar(split), pc.cast(index, pa.string()), "/")
+    constants = [pa.repeat(pa.scalar(v, pa.int32()), len(index)) for v in (rows, cols, 1, _CV_8UC1)]
+    return pa.StructArray.from_arrays(
+        [origin, *constants, _pixel_bytes(pixels)], fields=list(arrow_type)
+    )
+
+
+def _offsets(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:
+    n, width = pixels.shape
+    return np.arange(0, (n + 1) * width, width, dtype=np.int32)

@@ -1,0 +1,107 @@
+"""The main job: source → checked payloads → record ranges → table, with a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnist_spark import catalog
+from mnist_spark._version import __version__
+from mnist_spark.download import cache_folder
+from mnist_spark.errors import UsageError
+from mnist_spark.prepare import Steps, prepare
+from mnist_spark.report import IngestReport, SourceFile
+from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.table.target import Target
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from pyspark.sql import SparkSession
+
+FORMATS = ("delta", "parquet")
+
+
+def ingest(
+    dataset: str = "mnist",
+    *,
+    target: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    split: str | Iterable[str] = catalog.ALL_SPLITS,
+    format: str = "delta",  # noqa: A002 - Spark's own word
+    layout: str = Layout.COLUMNS,
+    ranges: int | None = None,
+    master: str | None = None,
+    force: bool = False,
+    spark: SparkSession | None = None,
+) -> IngestReport:
+    """Writes a dataset into a table. On any failure the old table is still there, whole.
+
+    Args:
+        dataset: name in the catalog, or a TOML file that describes a dataset.
+        target: path, URL, or ``schema.table``. If it is a table of the same dataset and layout,
+            it is replaced in one transaction.
+        source: folder or base URL instead of the catalog's mirrors.
+        cache: cache folder; default ``$MNIST_SPARK_CACHE`` or the platform's.
+        split: ``all``, or the splits to write; the table's other splits stay as they are.
+        format: ``delta`` or ``parquet``.
+        layout: ``columns``, ``binary``, ``array`` or ``image``.
+        ranges: number of record ranges; default: from size and parallelism.
+        master: Spark master, if there is no session yet; default ``local[*]``.
+        force: replace a table that isn't ours, or of another dataset or layout.
+        spark: session to use; default: the active one, else an embedded local one.
+
+    Raises:
+        MnistSparkError: see :mod:`mnist_spark.errors`; every failure has its own class.
+    """
+    from mnist_spark import session
+
+    found = catalog.find(dataset)
+    wanted = found.select(split)
+    schema = catalog_schema(found, Layout.of(layout))
+    if format not in FORMATS:
+        raise UsageError(
+            "unknown format", expected=f"one of {', '.join(FORMATS)}", got=repr(format)
+        )
+    place = Target.parse(str(target))
+    steps = Steps()
+    prepared = prepare(
+        found,
+        wanted,
+        source=None if source is None else str(source),
+        cache=cache_folder(cache),
+        steps=steps,
+    )
+    with steps("session"):
+        spark = spark or session.session(master, delta=format == "delta")
+    with steps("write"):
+        from mnist_spark.table import WriteJob, write
+
+        job = WriteJob(place, found, schema, prepared, session.parallelism(spark), ranges, force)
+        written = write(spark, job, format)
+    return IngestReport(
+        dataset=found.name,
+        generated=found.generated,
+        target=str(place),
+        format=format,
+        layout=schema.layout,
+        writer="spark",
+        table_version=written.version,
+        table_files=written.files,
+        table_bytes=written.bytes,
+        rows={s.name: s.pair.size.records for s in prepared},
+        classes=found.classes,
+        label_counts={s.name: s.label_counts for s in prepared},
+        ranges=[str(r) for r in job.ranges],
+        payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
+        downloaded_bytes=sum(s.downloaded for s in prepared),
+        sources=[
+            SourceFile(s.name, p.file.name, p.url, p.file.sha256, p.sha256)
+            for s in prepared
+            for p in s.payloads
+        ],
+        seconds=dict(steps),
+        package_version=__version__,
+        run_id=job.run_id,
+    )

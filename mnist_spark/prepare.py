@@ -1,0 +1,154 @@
+"""Driver side: a dataset's splits as checked payloads on disk, ready to be cut into ranges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mnist_spark import catalog, idx, payload
+from mnist_spark.download import fetch
+from mnist_spark.errors import IdxError, MnistSparkError
+from mnist_spark.ranges import SplitSize
+
+
+class Steps(dict[str, float]):
+    """Seconds per step, in the order in which the steps ended."""
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Adds the time within the ``with`` block to the step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = self.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A split's images and labels: two payloads that belong together.
+
+    Attributes:
+        images, labels: paths that executors can open.
+    """
+
+    split: str
+    images: str
+    labels: str
+    image_header: idx.Header
+    label_header: idx.Header
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(rows, columns) in pixels."""
+        rows, cols = self.image_header.record_shape
+        return rows, cols
+
+    @property
+    def size(self) -> SplitSize:
+        """What ranges are planned from."""
+        return SplitSize(self.split, self.image_header.records, self.image_header.record_size)
+
+
+def open_pair(split: str, images: str, labels: str) -> Pair:
+    """Reads and checks both headers.
+
+    Raises:
+        IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
+    """
+    image_stream, image_header = idx.open_payload(images)
+    label_stream, label_header = idx.open_payload(labels)
+    with image_stream, label_stream:
+        idx.check_pair(image_header, label_header, images, labels)
+    return Pair(split, images, labels, image_header, label_header)
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A split of the catalog whose bytes are here and are the right ones.
+
+    Attributes:
+        label_counts: records per class, in the order of the dataset's classes.
+        downloaded: bytes that travelled just now; 0 if all was cached.
+    """
+
+    pair: Pair
+    images: payload.Payload
+    labels: payload.Payload
+    label_counts: tuple[int, ...]
+    downloaded: int
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+        return self.pair.split
+
+    @property
+    def payloads(self) -> tuple[payload.Payload, payload.Payload]:
+        """Images, labels."""
+        return self.images, self.labels
+
+
+def prepare(
+    dataset: catalog.Dataset,
+    splits: Sequence[catalog.Split],
+    *,
+    source: str | None,
+    cache: Path,
+    steps: Steps | None = None,
+) -> list[PreparedSplit]:
+    """Downloads, decompresses and checks the splits' files, as far as the cache lacks them.
+
+    Args:
+        source: folder or base URL instead of the catalog's mirrors.
+        steps: gets the seconds of ``download``, ``unpack`` and ``check``.
+
+    Raises:
+        DownloadError: no mirror gave a file.
+        IntegrityError: a payload isn't the promised one.
+        IdxError: a payload isn't valid IDX, isn't as the catalog says, or has labels outside the
+            classes.
+    """
+    steps = Steps() if steps is None else steps
+    with steps("download"):
+        fetched = fetch(dataset, splits, source=source, cache=cache)
+    prepared = []
+    for split in splits:
+        with steps("unpack"):
+            images, labels = (payload.unpack(fetched[f.name], cache) for f in split.files)
+        with steps("check"):
+            try:
+                pair = open_pair(split.name, str(images.path), str(labels.path))
+                _check_catalog(dataset, split, pair)
+                counts = _count_labels(dataset, pair)
+            except MnistSparkError as error:
+                raise error.within(dataset=dataset.name) from error
+        downloaded = sum(fetched[f.name].downloaded for f in split.files)
+        prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
+    return prepared
+
+
+def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -> None:
+    ubyte = np.dtype("u1")
+    for file, header, shape in (
+        (pair.images, pair.image_header, (split.records, *dataset.image_shape)),
+        (pair.labels, pair.label_header, (split.records,)),
+    ):
+        if header.dtype != ubyte:
+            raise IdxError("type code", file=file, expected="ubyte", got=header.dtype.name)
+        if header.shape != shape:
+            raise IdxError(
+                "dimensions", file=file, expected=f"{shape} as in the catalog", got=header.shape
+            )
+
+
+def _count_labels(dataset: catalog.Dataset, pair: Pair) -> tuple[int, ...]:
+    stream, header = idx.open_payload(pair.labels)
+    with stream:
+        counts = idx.count_labels(stream, header, len(dataset.classes), pair.labels)
+    return tuple(counts.tolist())

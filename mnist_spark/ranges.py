@@ -1,0 +1,95 @@
+"""Who reads what: the records of each split, cut into ranges that tile it exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnist_spark.errors import UsageError
+
+MAX_RANGE_BYTES = 256 << 20
+"""Payload bytes that one task reads at most: about 330,000 images of 28×28, a Parquet file of
+some 60 MiB. Tasks stream, so this bounds a retry's cost and a file's size, not memory."""
+
+MIN_RANGE_RECORDS = 5_000
+"""Below this a task's start costs more than its decoding, and files become too small."""
+
+
+@dataclass(frozen=True, order=True)
+class RecordRange:
+    """Records ``start`` up to, not including, ``stop`` of one split. Never empty."""
+
+    split: str
+    start: int
+    stop: int
+
+    @property
+    def records(self) -> int:
+        """How many records the range has."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.split}[{self.start}:{self.stop}]"
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """What ranges are made from: a split's name, its number of records, bytes per image."""
+
+    split: str
+    records: int
+    record_size: int
+
+
+def plan_ranges(
+    sizes: Sequence[SplitSize], *, parallelism: int, count: int | None = None
+) -> list[RecordRange]:
+    """Cuts every split into ranges of nearly equal length.
+
+    Args:
+        parallelism: tasks that can run at once.
+        count: how many ranges in all, shared out by records; every split that has records gets at
+            least one, none gets more than it has records. None: as many per split as keep all
+            tasks busy and each range between the two bounds above.
+
+    Returns:
+        the ranges in the order of ``sizes`` and of the records. They tile each split exactly.
+
+    Raises:
+        UsageError: ``parallelism`` or ``count`` isn't positive.
+    """
+    for name, value in (("parallelism", parallelism), ("number of ranges", count)):
+        if value is not None and value < 1:
+            raise UsageError(name, expected="1 or more", got=value)
+    sizes = [size for size in sizes if size.records]
+    if count is None:
+        counts = [_count_for(size, parallelism) for size in sizes]
+    else:
+        counts = _share_out(count, [size.records for size in sizes])
+    return [
+        RecordRange(size.split, size.records * i // n, size.records * (i + 1) // n)
+        for size, n in zip(sizes, counts, strict=True)
+        for i in range(n)
+    ]
+
+
+def _count_for(size: SplitSize, parallelism: int) -> int:
+    by_bytes = math.ceil(size.records * size.record_size / MAX_RANGE_BYTES)
+    by_parallelism = min(parallelism, size.records // MIN_RANGE_RECORDS)
+    count = max(by_bytes, by_parallelism, 1)
+    if count > parallelism:
+        # Whole waves of tasks, so that the last one keeps every core busy too.
+        count = math.ceil(count / parallelism) * parallelism
+    return min(count, size.records)
+
+
+def _share_out(count: int, records: Sequence[int]) -> list[int]:
+    """``count`` by largest remainder, within 1 and the number of records each."""
+    total = sum(records)
+    shares = [min(max(1, count * n // total), n) for n in records]
+    by_remainder = sorted(range(len(records)), key=lambda i: -(count * records[i] % total))
+    for i in by_remainder:
+        if sum(shares) < count and shares[i] < records[i]:
+            shares[i] += 1
+    return shares

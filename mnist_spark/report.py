@@ -1,0 +1,100 @@
+"""What an ingest did, for people (a short summary) and for machines (JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of the source.
+
+    Attributes:
+        url: where its bytes came from, without credentials.
+        sha256: of the published file, if known.
+        payload_sha256: of the decompressed file, as found.
+    """
+
+    split: str
+    file: str
+    url: str
+    sha256: str | None
+    payload_sha256: str
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes:
+        rows: records per split.
+        label_counts: records per class and split, in the order of ``classes``.
+        ranges: the record ranges, a task each, as ``split[start:stop]``.
+        payload_bytes: decompressed bytes that were decoded.
+        downloaded_bytes: bytes that travelled; 0 if all was cached or in a local folder.
+        table_version: the Delta table's version; None for Parquet.
+        table_files, table_bytes: data files of the commit.
+        seconds: per step, in order.
+    """
+
+    dataset: str
+    generated: bool
+    target: str
+    format: str
+    layout: str
+    writer: str
+    table_version: int | None
+    table_files: int
+    table_bytes: int
+    rows: Mapping[str, int]
+    classes: Sequence[str]
+    label_counts: Mapping[str, Sequence[int]]
+    ranges: Sequence[str]
+    payload_bytes: int
+    downloaded_bytes: int
+    sources: Sequence[SourceFile]
+    seconds: Mapping[str, float]
+    package_version: str
+    run_id: str
+
+    def to_json(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    def write(self, path: Path) -> None:
+        """Writes the JSON, whole or not at all."""
+        new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        try:
+            new.write_text(self.to_json() + "\n", "utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        version = "" if self.table_version is None else f" version {self.table_version}"
+        width = max(map(len, self.classes))
+        lines = [
+            f"{self.dataset}{' (generated sample)' if self.generated else ''} → {self.target}",
+            f"  {self.format}{version}, layout {self.layout}, {self.table_files} files, "
+            f"{self.table_bytes / 1e6:.1f} MB, written by {self.writer}",
+            "  rows    " + ", ".join(f"{split} {n:,}" for split, n in self.rows.items()),
+            f"  ranges  {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload",
+            "  source  "
+            + ", ".join(sorted({_folder(s.url) for s in self.sources}))
+            + f" ({self.downloaded_bytes / 1e6:.1f} MB downloaded)",
+            "  seconds " + ", ".join(f"{step} {s:.1f}" for step, s in self.seconds.items()),
+            f"  {'label':<{width}}" + "".join(f"  {split:>8}" for split in self.rows),
+        ]
+        for i, name in enumerate(self.classes):
+            counts = "".join(f"  {counts[i]:>8,}" for counts in self.label_counts.values())
+            lines.append(f"  {name:<{max(width, len('label'))}}{counts}")
+        return "\n".join(lines)
+
+
+def _folder(url: str) -> str:
+    return url.rpartition("/")[0] + "/"

@@ -1,0 +1,200 @@
+"""The table's columns: one object, from which Arrow's and Spark's schemas are derived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from mnist_spark.errors import LayoutError, UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import DataType, StructType
+
+    from mnist_spark.catalog import Dataset
+
+
+class Layout(StrEnum):
+    """How a record's pixels are laid out in a row."""
+
+    COLUMNS = "columns"
+    """One column per pixel, ``0`` to rows×cols-1, row by row from the top left."""
+    BINARY = "binary"
+    """One column ``image`` of rows×cols bytes."""
+    ARRAY = "array"
+    """One column ``image``, an array of rows×cols values."""
+    IMAGE = "image"
+    """One column ``image``, Spark's ImageSchema struct."""
+
+    @classmethod
+    def of(cls, name: str) -> Layout:
+        """The layout of that name.
+
+        Raises:
+            UsageError: lists the valid ones.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise UsageError(
+                "unknown layout", expected=f"one of {', '.join(cls)}", got=repr(name)
+            ) from None
+
+
+# Spark has no unsigned byte and its tinyint ends at 127, so both byte types become smallint.
+_SQL_TYPES = {
+    np.dtype("u1"): "smallint",
+    np.dtype("i1"): "smallint",
+    np.dtype("i2"): "smallint",
+    np.dtype("i4"): "int",
+    np.dtype("f4"): "float",
+    np.dtype("f8"): "double",
+}
+
+# Field for field as in org.apache.spark.ml.image.ImageSchema, which Databricks' `display` knows.
+_IMAGE_FIELDS = (
+    ("origin", "string", True),
+    ("height", "int", False),
+    ("width", "int", False),
+    ("nChannels", "int", False),
+    ("mode", "int", False),
+    ("data", "binary", False),
+)
+
+_ARROW_TYPES = {
+    "smallint": pa.int16(),
+    "int": pa.int32(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that is never null.
+
+    Attributes:
+        type: Spark SQL's name of the type, as in ``array<smallint>``; ``image`` stands for the
+            ImageSchema struct.
+    """
+
+    name: str
+    type: str
+    comment: str
+
+    def arrow(self) -> pa.Field:
+        """The column as an Arrow field."""
+        return pa.field(self.name, _arrow_type(self.type), nullable=False)
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of a table or of a read, in order.
+
+    Attributes:
+        image_shape: (rows, columns) in pixels.
+    """
+
+    layout: Layout
+    image_shape: tuple[int, int]
+    columns: tuple[Column, ...]
+
+    def arrow(self) -> pa.Schema:
+        """As an Arrow schema, without comments."""
+        return pa.schema([column.arrow() for column in self.columns])
+
+    def spark(self) -> StructType:
+        """As a Spark schema, with comments."""
+        from pyspark.sql.types import StructField, StructType
+
+        return StructType(
+            [
+                StructField(c.name, _spark_type(c.type), False, {"comment": c.comment})
+                for c in self.columns
+            ]
+        )
+
+
+def table_schema(
+    layout: Layout,
+    image_shape: tuple[int, int],
+    *,
+    pixels: np.dtype[np.generic],
+    labels: np.dtype[np.generic],
+    split: bool = True,
+) -> TableSchema:
+    """The columns of a dataset in a layout: pixels, ``label``, ``index`` and, if asked, ``split``.
+
+    Args:
+        image_shape: (rows, columns) in pixels.
+        pixels: element type of the images as stored in IDX.
+        labels: element type of the labels as stored in IDX.
+
+    Raises:
+        LayoutError: the layout can't hold the element type.
+    """
+    rows, cols = image_shape
+    pixel, label = (_SQL_TYPES[dtype.newbyteorder("=")] for dtype in (pixels, labels))
+    if layout in (Layout.BINARY, Layout.IMAGE) and pixels != np.dtype("u1"):
+        raise LayoutError(
+            f"layout {layout} holds unsigned bytes only",
+            expected="ubyte pixels",
+            got=pixels.name,
+            hint=f"Use --layout {Layout.COLUMNS} or {Layout.ARRAY}",
+        )
+    if layout == Layout.COLUMNS:
+        columns = [
+            Column(str(i), pixel, f"pixel in row {i // cols}, column {i % cols}")
+            for i in range(rows * cols)
+        ]
+    else:
+        sql_type, comment = {
+            Layout.BINARY: ("binary", f"{rows}×{cols} pixels, a byte each"),
+            Layout.ARRAY: (f"array<{pixel}>", f"{rows}×{cols} pixels"),
+            Layout.IMAGE: ("image", f"{rows}×{cols} pixels as Spark's ImageSchema"),
+        }[layout]
+        columns = [Column("image", sql_type, f"{comment}, row by row from the top left")]
+    columns.append(Column("label", label, "the class"))
+    columns.append(Column("index", "int", "the record's place in its IDX file, from 0"))
+    if split:
+        columns.append(Column("split", "string", "the split: train or test"))
+    return TableSchema(layout, image_shape, tuple(columns))
+
+
+def catalog_schema(dataset: Dataset, layout: Layout) -> TableSchema:
+    """The columns of a table of the dataset. Datasets of the catalog have unsigned bytes."""
+    ubyte = np.dtype("u1")
+    return table_schema(layout, dataset.image_shape, pixels=ubyte, labels=ubyte)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name == "image":
+        return pa.struct([pa.field(n, _ARROW_TYPES[t], null) for n, t, null in _IMAGE_FIELDS])
+    if name.startswith("array<"):
+        return pa.list_(pa.field("element", _ARROW_TYPES[name[6:-1]], nullable=False))
+    return _ARROW_TYPES[name]
+
+
+def _spark_type(name: str) -> DataType:
+    from pyspark.sql import types
+
+    simple: dict[str, DataType] = {
+        "smallint": types.ShortType(),
+        "int": types.IntegerType(),
+        "float": types.FloatType(),
+        "double": types.DoubleType(),
+        "string": types.StringType(),
+        "binary": types.BinaryType(),
+    }
+    if name == "image":
+        return types.StructType(
+            [types.StructField(n, simple[t], null) for n, t, null in _IMAGE_FIELDS]
+        )
+    if name.startswith("array<"):
+        return types.ArrayType(simple[name[6:-1]], containsNull=False)
+    return simple[name]

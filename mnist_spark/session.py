@@ -1,0 +1,188 @@
+"""The embedded local Spark session, and what is asked of any session."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_spark import errors
+from mnist_spark.errors import MnistSparkError, SparkError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JAVA_VERSIONS = (17, 21)
+
+# Which Delta fits which Spark: 4.4.1 for Spark 4.2 asks Maven for jars that are not there.
+_DELTA_VERSIONS = {"4.0": "4.0.1", "4.1": "4.3.1", "4.2": "4.4.0"}
+
+# Delta's dependencies that Spark brings itself. Without this Ivy fetches 33 jars (87 MB) instead
+# of 7, Hadoop, Parquet and the loggers a second time.
+_DELTA_EXCLUDES = (
+    "com.fasterxml.jackson.core:*",
+    "com.fasterxml.jackson.datatype:*",
+    "com.github.luben:*",
+    "com.google.code.findbugs:*",
+    "commons-logging:*",
+    "commons-pool:*",
+    "io.airlift:*",
+    "javax.annotation:*",
+    "org.apache.hadoop:*",
+    "org.apache.logging.log4j:*",
+    "org.apache.parquet:*",
+    "org.locationtech.jts:*",
+    "org.roaringbitmap:*",
+    "org.slf4j:*",
+    "org.xerial.snappy:*",
+)
+
+DELTA_SETTINGS = {
+    "spark.jars.excludes": ",".join(_DELTA_EXCLUDES),
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # The log of a table of a few files is no work for 50 tasks.
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+
+SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "4",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+"""What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
+
+
+def delta_package() -> str:
+    """Maven coordinates of the Delta Lake that fits the installed pyspark.
+
+    Raises:
+        SparkError: no Delta Lake is known for this version.
+    """
+    import pyspark
+
+    version = ".".join(pyspark.__version__.split(".")[:2])
+    if version not in _DELTA_VERSIONS:
+        raise SparkError(
+            "no Delta Lake known for this Spark",
+            expected=f"pyspark {', '.join(_DELTA_VERSIONS)}",
+            got=pyspark.__version__,
+        )
+    return f"io.delta:delta-spark_{version}_2.13:{_DELTA_VERSIONS[version]}"
+
+
+def session(master: str | None = None, *, delta: bool) -> SparkSession:
+    """The active session; else a new one on ``master``, by default within this process.
+
+    Under spark-submit the settings are the submitter's (``conf/spark-defaults.conf``); the session
+    within this process gets :data:`SETTINGS`, and others from ``SPARK_CONF_DIR``.
+
+    Args:
+        master: Spark master or, as ``sc://…``, a Spark Connect server; default ``local[*]``.
+        delta: whether Spark itself will write or read Delta tables, for which it needs jars.
+
+    Raises:
+        SparkError: no Spark, no fitting Java, or Spark doesn't start.
+    """
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise SparkError(
+            "pyspark is not installed", hint='Install "mnist-spark[spark]", or run on a cluster'
+        ) from error
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName("mnist-spark")
+    if master is not None and master.startswith("sc://"):
+        builder = builder.remote(master)
+    elif not submitted:
+        check_java()
+        # Else Spark's workers would be whatever `python3` is on the PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        settings = dict(SETTINGS)
+        if delta:
+            settings |= DELTA_SETTINGS | {"spark.jars.packages": delta_package()}
+        builder = builder.master(master or "local[*]")
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+    elif master is not None:
+        builder = builder.master(master)
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, OSError) as error:
+        raise SparkError("Spark does not start", got=first_line(error)) from error
+
+
+def check_java() -> None:
+    """Checks for a Java that Spark 4 runs on.
+
+    Raises:
+        SparkError: none is found, or another version.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    hint = "Install a JDK 17 or 21, or point JAVA_HOME at one"
+    if java is None:
+        raise SparkError("no Java found", expected="Java 17 or 21", hint=hint)
+    try:
+        run = subprocess.run(  # noqa: S603 - the user's own Java
+            [java, "-version"], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise SparkError("Java does not run", file=java, got=error.strerror, hint=hint) from error
+    match = re.search(r'version "(\d+)', run.stderr)
+    if match is None or int(match[1]) not in JAVA_VERSIONS:
+        got = match[0] if match else first_line(run.stderr or f"exit code {run.returncode}")
+        raise SparkError("wrong Java", file=java, expected="17 or 21", got=got, hint=hint)
+
+
+def parallelism(spark: SparkSession) -> int:
+    """Tasks that can run at once, as far as the session's settings tell.
+
+    There is no question for it that Spark Connect answers too, so this reads the settings:
+    ``spark.default.parallelism``, ``local[n]``, executors × cores; else the cores of this machine.
+    """
+
+    def setting(key: str) -> str:
+        return spark.conf.get(key, "") or ""
+
+    if setting("spark.default.parallelism").isdecimal():
+        return int(setting("spark.default.parallelism"))
+    local = re.fullmatch(r"local(?:\[(\d+)(?:,\d+)?\])?", setting("spark.master"))
+    if local is not None:
+        return int(local[1] or 1)
+    if setting("spark.cores.max").isdecimal():
+        return int(setting("spark.cores.max"))
+    executors, cores = setting("spark.executor.instances"), setting("spark.executor.cores")
+    if executors.isdecimal():
+        return int(executors) * int(cores or 1)
+    return os.cpu_count() or 1
+
+
+def from_spark(error: Exception) -> MnistSparkError:
+    """The error behind a failed Spark job: our own if an executor raised one, else Spark's.
+
+    Spark hands errors of its Python workers on as text, the traceback's last line among it.
+    """
+    text = str(error)
+    for name, line in reversed(re.findall(r"mnist_spark\.errors\.(\w+): (.+)", text)):
+        cls = getattr(errors, name, None)
+        if isinstance(cls, type) and issubclass(cls, MnistSparkError):
+            return cls(line.strip())
+    raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
+    return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))
+
+
+def first_line(error: object) -> str:
+    """The first line of a message that has any text."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

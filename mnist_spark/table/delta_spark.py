@@ -1,0 +1,136 @@
+"""The writer ``spark`` for Delta: ``DataFrame.writeTo`` through delta-spark. Classic or Connect.
+
+Whatever happens, a reader sees the old version or the new one: all splits of a job are one
+transaction. Delta's DataFrame writers make every column nullable, whatever the frame says, so a new
+table is first created empty, with its columns NOT NULL, and then filled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mnist_spark.errors import TableError
+from mnist_spark.session import first_line
+from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.properties import (
+    DATASET,
+    LAYOUT,
+    Existing,
+    check_replaceable,
+    description,
+    table_properties,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def write(spark: SparkSession, job: WriteJob) -> Written:
+    """Creates the table, replaces it, or replaces some of its splits.
+
+    Raises:
+        TableError: the target isn't a Delta table, or not one that this job may replace.
+    """
+    from pyspark.sql.functions import col, lit
+
+    existing = inspect(spark, job)
+    check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
+    properties = table_properties(job.dataset, job.schema.layout, job.splits)
+    writer = job.frame(spark).writeTo(job.target.sql).option("userMetadata", job.commit_metadata)
+    if existing is not None and not _same_columns(existing, job):
+        # The only way to change all columns and all rows in one transaction; Delta gives no way
+        # to keep NOT NULL in it.
+        writer = writer.using("delta").partitionedBy(col("split"))
+        for key, value in (properties | {"comment": description(job.dataset)}).items():
+            writer = writer.tableProperty(key, value)
+        writer.createOrReplace()
+    else:
+        if existing is None:
+            spark.sql(_create_statement(job, properties))
+        writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
+        if existing is not None and not properties.items() <= existing.properties.items():
+            pairs = _pairs(properties)
+            spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
+    return _written(spark, job)
+
+
+def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
+    """The table at the job's target, or None if there is nothing.
+
+    Raises:
+        TableError: something else than a Delta table is there.
+    """
+    from pyspark.errors import AnalysisException
+
+    try:
+        detail = spark.sql(f"DESCRIBE DETAIL {job.target.sql}").first()
+    except AnalysisException as error:
+        local = job.target.local
+        if local is not None and (local.is_file() or (local.is_dir() and any(local.iterdir()))):
+            raise TableError(
+                "the target is not a Delta table", file=local, hint="Choose another target"
+            ) from error
+        if error.getCondition() in _NOT_THERE:
+            return None
+        raise TableError(
+            "cannot inspect the target", file=job.target, got=first_line(error)
+        ) from error
+    if detail is None or detail["format"] != "delta":
+        raise TableError(
+            "the target is not a Delta table",
+            file=job.target,
+            got=detail and detail["format"],
+            hint="Choose another target",
+        )
+    return Existing(detail["properties"])
+
+
+_NOT_THERE = {
+    "TABLE_OR_VIEW_NOT_FOUND",
+    "PATH_NOT_FOUND",
+    "DELTA_MISSING_DELTA_TABLE",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "DELTA_TABLE_NOT_FOUND",
+}
+
+
+def _same_columns(existing: Existing, job: WriteJob) -> bool:
+    wanted = {DATASET: job.dataset.name, LAYOUT: str(job.schema.layout)}
+    return wanted.items() <= existing.properties.items()
+
+
+def _create_statement(job: WriteJob, properties: Mapping[str, str]) -> str:
+    columns = ", ".join(
+        f"`{field.name}` {field.dataType.simpleString()} NOT NULL"
+        f" COMMENT {_literal(field.metadata['comment'])}"
+        for field in job.schema.spark().fields
+    )
+    return (
+        f"CREATE TABLE {job.target.sql} ({columns}) USING delta PARTITIONED BY (split)"
+        f" COMMENT {_literal(description(job.dataset))} TBLPROPERTIES ({_pairs(properties)})"
+    )
+
+
+def _pairs(properties: Mapping[str, str]) -> str:
+    return ", ".join(f"{_literal(k)} = {_literal(v)}" for k, v in properties.items())
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _written(spark: SparkSession, job: WriteJob) -> Written:
+    """Our commit, found by its run: others may have committed since."""
+    for row in spark.sql(f"DESCRIBE HISTORY {job.target.sql}").limit(20).collect():
+        if json.loads(row["userMetadata"] or "{}").get("run") == job.run_id:
+            metrics = row["operationMetrics"]
+            rows, expected = int(metrics["numOutputRows"]), sum(r.records for r in job.ranges)
+            if rows != expected:
+                raise TableError(
+                    "wrong number of rows written", file=job.target, expected=expected, got=rows
+                )
+            return Written(row["version"], int(metrics["numFiles"]), int(metrics["numOutputBytes"]))
+    raise TableError("our commit is not in the table's history", file=job.target)

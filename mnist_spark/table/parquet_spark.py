@@ -1,0 +1,23 @@
+"""The writer ``spark`` for Parquet: ``DataFrame.write`` into a folder put in place whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.parquet import replacing
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def write(spark: SparkSession, job: WriteJob) -> Written:
+    """Creates the table, replaces it, or replaces some of its splits.
+
+    Raises:
+        TableError: the target isn't one that this job may replace.
+    """
+    with replacing(job) as folder:
+        job.frame(spark).write.partitionBy("split").mode("append").parquet(str(folder))
+        sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]
+    return Written(None, len(sizes), sum(sizes))

@@ -1,0 +1,80 @@
+"""What a table says of itself, and whether it may be overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mnist_spark._version import __version__
+from mnist_spark.catalog import Dataset
+from mnist_spark.errors import TableError
+from mnist_spark.prepare import PreparedSplit
+from mnist_spark.schema import Layout
+from mnist_spark.table.target import Target
+
+PREFIX = "mnist_spark."
+DATASET = PREFIX + "dataset"
+LAYOUT = PREFIX + "layout"
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A table that is already there.
+
+    Attributes:
+        properties: all of the table's properties.
+    """
+
+    properties: Mapping[str, str]
+
+
+def table_properties(
+    dataset: Dataset, layout: Layout, splits: Sequence[PreparedSplit]
+) -> dict[str, str]:
+    """What identifies the table's content, and the columns worth statistics.
+
+    Without ``delta.dataSkippingStatsColumns`` Delta collects statistics of the first 32 columns:
+    all of them pixels at the image's upper rim.
+    """
+    properties = {
+        DATASET: dataset.name,
+        LAYOUT: str(layout),
+        PREFIX + "version": __version__,
+        PREFIX + "generated": str(dataset.generated).lower(),
+        "delta.dataSkippingStatsColumns": "label,index",
+    }
+    for split in splits:
+        for role, payload in zip(("images", "labels"), split.payloads, strict=True):
+            properties[f"{PREFIX}source.{split.name}.{role}.sha256"] = payload.sha256
+    return properties
+
+
+def description(dataset: Dataset) -> str:
+    """The table's description."""
+    made = "Generated sample, not the real dataset. " if dataset.generated else ""
+    return f"{made}{dataset.title}: {dataset.description} Licence: {dataset.licence}."
+
+
+def check_replaceable(
+    target: Target, existing: Existing | None, dataset: Dataset, layout: Layout, *, force: bool
+) -> None:
+    """Refuses to overwrite what isn't a table of the same dataset and layout.
+
+    Raises:
+        TableError: the table isn't ours, or of another dataset or layout, and no ``force``.
+    """
+    if existing is None or force:
+        return
+    found = {key: existing.properties.get(key) for key in (DATASET, LAYOUT)}
+    wanted = {DATASET: dataset.name, LAYOUT: str(layout)}
+    if found != wanted:
+        ours = found[DATASET] is not None
+        raise TableError(
+            "the target is another table",
+            file=target,
+            expected=f"dataset {dataset.name}, layout {layout}",
+            got=f"dataset {found[DATASET]}, layout {found[LAYOUT]}"
+            if ours
+            else "a table that mnist-spark did not make",
+            hint="Choose another target, or overwrite it with --force",
+        )
