@@ -14,12 +14,21 @@ from mnist_spark import errors
 from mnist_spark._version import __version__
 from mnist_spark.catalog import datasets
 from mnist_spark.ingest import ingest
+from mnist_spark.report import IngestReport
 from mnist_spark.sample import write_sample
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["__version__", "datasets", "errors", "ingest", "register", "write_sample"]
+__all__ = [
+    "IngestReport",
+    "__version__",
+    "datasets",
+    "errors",
+    "ingest",
+    "register",
+    "write_sample",
+]
 
 
 def register(spark: SparkSession) -> None:

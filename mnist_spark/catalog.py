@@ -6,17 +6,23 @@ one's own describe any other pair of IDX files.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mnist_spark.errors import CatalogError, UsageError
 
 ALL_SPLITS = "all"
+
+# Names from outside must stay within the folder that they are put into. A split's name is also
+# the folder ``split=<name>`` of its table, where Spark would escape other characters.
+_FILE_NAME = re.compile(r"(?!\.{0,2}$)[^/\\:\x00-\x1f]+")
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -136,10 +142,11 @@ def find(name: str) -> Dataset:
                 got=repr(name),
             )
         return datasets()[name]
-    path = Path(name).expanduser().absolute()
+    path = Path(name)
     try:
+        path = path.expanduser().absolute()
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ without a home
         raise CatalogError("cannot read the dataset's description", file=path, got=error) from error
     found = parse(text, str(path), folder=path.parent)
     if len(found) != 1:
@@ -168,6 +175,19 @@ def _dataset(name: str, table: Any, file: str, folder: Path | None) -> Dataset:
     splits = values["splits"]
     if not isinstance(splits, Mapping) or not splits:
         raise CatalogError(f"[{name}] has no splits", file=file)
+    for split in splits:
+        if not _SPLIT_NAME.fullmatch(split) or split == ALL_SPLITS:
+            raise CatalogError(
+                f"[{name}] name of a split",
+                file=file,
+                expected=f"letters, digits, '_', '.', '-', and not {ALL_SPLITS!r}",
+                got=repr(split),
+            )
+    for key in ("title", "description", "homepage", "licence", "citation", "digests"):
+        if not isinstance(values[key], str):
+            raise CatalogError(f"[{name}] {key}", file=file, expected="a string", got=values[key])
+    if not isinstance(values.get("generated", False), bool):
+        raise CatalogError(f"[{name}] generated", file=file, expected="true or false")
     shape = values["image_shape"]
     if not _is_list(shape, int) or len(shape) != 2 or min(shape) < 1:
         raise CatalogError(
@@ -201,9 +221,10 @@ def _split(where: str, name: str, table: Any, file: str) -> Split:
 def _file(where: str, table: Any, file: str) -> File:
     values = _checked(File, table, f"[{where}]", file)
     name = values["name"]
-    # A name from outside must stay within the folder it is put into.
-    if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name or ":" in name:
-        raise CatalogError(f"[{where}] name", file=file, expected="a bare file name", got=name)
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise CatalogError(
+            f"[{where}] name", file=file, expected="a bare file name", got=repr(name)
+        )
     for key in ("size", "payload_size"):
         if key in values and (not _is(values[key], int) or values[key] < 0):
             raise CatalogError(f"[{where}] {key}", file=file, expected="bytes", got=values[key])

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
@@ -18,9 +19,10 @@ from mnist_spark import catalog, idx
 from mnist_spark._version import __version__
 from mnist_spark.download import cache_folder, fetch
 from mnist_spark.errors import IdxError, MnistSparkError, UsageError
-from mnist_spark.ingest import FORMATS, ingest
+from mnist_spark.ingest import ingest
 from mnist_spark.sample import write_sample
 from mnist_spark.schema import Layout
+from mnist_spark.table import Format, Writer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +55,8 @@ def guarded(args: argparse.Namespace) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line}. See {self.prog} --help\n")
 
 
 def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +67,11 @@ def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", action="append", metavar="NAME", help="all (default) or a split; repeatable"
     )
-    parser.add_argument("--format", choices=FORMATS, default="delta")
+    parser.add_argument("--format", choices=list(map(str, Format)), default="delta")
     parser.add_argument("--layout", choices=list(map(str, Layout)), default="columns")
+    parser.add_argument("--writer", choices=list(map(str, Writer)), default="auto")
     parser.add_argument(
-        "--ranges", type=int, metavar="N", help="number of record ranges, a task each"
+        "--ranges", type=_positive, metavar="N", help="number of record ranges, a task each"
     )
     parser.add_argument("--master", help="Spark master, or sc://… (default: local[*])")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
@@ -78,8 +82,10 @@ def add_ingest_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_ingest(args: argparse.Namespace) -> None:
     """Write a dataset into a Delta or Parquet table."""
-    if args.report is not None and not args.report.absolute().parent.is_dir():
-        raise UsageError("--report needs an existing folder", file=args.report)
+    if args.report is not None:
+        path = args.report.absolute()
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsageError("--report needs a file in an existing folder", file=path)
     report = ingest(
         args.dataset,
         target=args.target,
@@ -88,6 +94,7 @@ def run_ingest(args: argparse.Namespace) -> None:
         split=args.split or catalog.ALL_SPLITS,
         format=args.format,
         layout=args.layout,
+        writer=args.writer,
         ranges=args.ranges,
         master=args.master,
         force=args.force,
@@ -144,27 +151,39 @@ def _run_inspect(args: argparse.Namespace) -> None:
     try:
         with open(path, "rb") as raw:
             gzipped = raw.read(2) == b"\x1f\x8b"
+            size = os.fstat(raw.fileno()).st_size
         with gzip.open(path) if gzipped else open(path, "rb") as stream:
-            header, size, sha256 = _digest(stream, path)  # type: ignore[arg-type]
-    except (OSError, EOFError) as error:
+            header = idx.read_header(stream, path)  # type: ignore[arg-type]
+            print(f"file     {path}{' (gzip)' if gzipped else ''}")
+            print(f"magic    0x{header.pack()[:4].hex()}")
+            print(f"type     {header.dtype.newbyteorder('=').name}")
+            print(f"shape    {' × '.join(map(str, header.shape))}")
+            if not gzipped:
+                idx.check_payload_size(header, size, path)
+            sha256 = _digest(stream, header, path)  # type: ignore[arg-type]
+    except (OSError, EOFError, zlib.error) as error:
         raise IdxError("cannot read the file", file=path, got=error) from error
-    print(f"file     {path}{' (gzip)' if gzipped else ''}")
-    print(f"magic    0x{header.pack()[:4].hex()}")
-    print(f"type     {header.dtype.newbyteorder('=').name}")
-    print(f"shape    {' × '.join(map(str, header.shape))}")
-    print(f"payload  {size:,} bytes, sha256 {sha256}")
-    idx.check_payload_size(header, size, path)
+    print(f"payload  {header.payload_size:,} bytes, sha256 {sha256}")
 
 
-def _digest(stream: IO[bytes], path: Path) -> tuple[idx.Header, int, str]:
-    header = idx.read_header(stream, path)
+def _digest(stream: IO[bytes], header: idx.Header, path: Path) -> str:
+    """SHA-256 of the payload, whose header has been read."""
     digest, size = hashlib.sha256(header.pack()), header.size
     while chunk := stream.read(1 << 20):
         digest.update(chunk)
         size += len(chunk)
-        if size > header.payload_size:
-            break  # a gzip bomb would never end
-    return header, size, digest.hexdigest()
+        if size > header.payload_size:  # stop here: a gzip bomb would never end
+            raise IdxError(
+                "trailing bytes", file=path, expected=f"{header.payload_size:,} bytes", got="more"
+            )
+    idx.check_payload_size(header, size, path)
+    return digest.hexdigest()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -11,12 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mnist_spark import idx
-from mnist_spark.errors import IdxError
+from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.ranges import RecordRange
 from mnist_spark.schema import Layout, TableSchema
 
 BATCH_BYTES = 8 << 20
-"""Decoded bytes per record batch, so that a task's memory doesn't depend on its range."""
+"""Decoded bytes per record batch that is handed to Spark: small, as Spark turns it into rows."""
+
+_MAX_RECORDS = 1 << 31  # what the column `index`, an int, can count
+_DECODED_BYTES = 2  # of a pixel that is stored as a byte
 
 _CV_8UC1 = 0  # OpenCV's code for one channel of unsigned bytes, as ImageSchema wants it
 
@@ -26,8 +30,11 @@ def decode_range(
     labels: str | os.PathLike[str],
     records: RecordRange,
     schema: TableSchema,
+    batch_bytes: int = BATCH_BYTES,
 ) -> Iterator[pa.RecordBatch]:
     """Decodes a range of two payloads on disk, in batches of bounded size.
+
+    A task's memory thus doesn't depend on the length of its range.
 
     Both headers are read again here: what an executor opens may not be what the driver planned.
 
@@ -35,29 +42,37 @@ def decode_range(
         images: path of the images' payload, rank 3.
         labels: path of the labels' payload, rank 1.
         schema: from :func:`mnist_spark.schema.table_schema`.
+        batch_bytes: decoded bytes per batch at most.
 
     Yields:
         record batches of exactly ``schema.arrow()``, in the order of the records.
 
     Raises:
         IdxError: a payload is damaged or isn't the one that was planned.
+        LayoutError: more records than the column ``index`` can count.
     """
     image_stream, image_header = idx.open_payload(images)
     with image_stream:
         label_stream, label_header = idx.open_payload(labels)
         with label_stream:
             idx.check_pair(image_header, label_header, images, labels)
-            if image_header.record_shape != schema.image_shape:
-                raise IdxError(
-                    "image shape",
+            for what, file, expected, got in (
+                ("image shape", images, schema.image_shape, image_header.record_shape),
+                ("type of pixels", images, schema.pixels.name, image_header.dtype.name),
+                ("type of labels", labels, schema.labels.name, label_header.dtype.name),
+            ):
+                if got != expected:
+                    raise IdxError(
+                        what, file=file, record_range=str(records), expected=expected, got=got
+                    )
+            if image_header.records > _MAX_RECORDS:
+                raise LayoutError(
+                    "too many records for the column index",
                     file=images,
-                    record_range=str(records),
-                    expected=schema.image_shape,
-                    got=image_header.record_shape,
+                    expected=f"at most {_MAX_RECORDS:,}",
+                    got=f"{image_header.records:,}",
                 )
-            step = batch_records(schema)
-            for start in range(records.start, records.stop, step):
-                stop = min(start + step, records.stop)
+            for start, stop in batch_bounds(records, schema, batch_bytes):
                 yield decode(
                     idx.read_records(image_stream, image_header, start, stop, images),
                     idx.read_records(label_stream, label_header, start, stop, labels),
@@ -67,10 +82,19 @@ def decode_range(
                 )
 
 
-def batch_records(schema: TableSchema) -> int:
-    """Records per batch: as many as decode to about :data:`BATCH_BYTES`."""
+def batch_bounds(
+    records: RecordRange, schema: TableSchema, batch_bytes: int
+) -> Iterator[tuple[int, int]]:
+    """Cuts a range into as few batches as the bound allows, of nearly equal length."""
     rows, cols = schema.image_shape
-    return max(1, BATCH_BYTES // (2 * rows * cols))
+    pixel_bytes = max(_DECODED_BYTES, schema.pixels.itemsize)
+    most = max(1, batch_bytes // (rows * cols * pixel_bytes))
+    count = math.ceil(records.records / most)
+    for i in range(count):
+        yield (
+            records.start + records.records * i // count,
+            records.start + records.records * (i + 1) // count,
+        )
 
 
 def decode(
@@ -92,7 +116,8 @@ def decode(
     """
     n = len(labels)
     arrow = schema.arrow()
-    pixels = images.reshape(n, -1)
+    rows, cols = schema.image_shape
+    pixels = images.reshape(n, rows * cols)
     index = pa.array(np.arange(start, start + n, dtype=np.int32))
     if schema.layout == Layout.COLUMNS:
         columns = _pixel_columns(pixels, arrow.field(0).type)

@@ -66,12 +66,16 @@ class MnistSparkError(Exception):
 
     def within(self, **where: str) -> Self:
         """The same error with more of its place told, for callers that know more of it."""
-        return type(self)(**{**vars(self), **where})
+        return type(self)(**{**self._parts(), **where})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments don't survive Exception's own pickling, and errors travel
         # from executors to the driver.
-        return _rebuild, (type(self), dict(vars(self)))
+        return _rebuild, (type(self), self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        # Not the notes, which Python keeps among an exception's attributes.
+        return {name: value for name, value in vars(self).items() if name != "__notes__"}
 
 
 def _rebuild(cls: type[MnistSparkError], state: dict[str, Any]) -> MnistSparkError:

@@ -43,6 +43,7 @@ ELEMENT_TYPES: dict[int, np.dtype[np.generic]] = {
 
 _TYPE_CODES = {dtype: code for code, dtype in ELEMENT_TYPES.items()}
 _CHUNK_BYTES = 1 << 20
+_MAX_RECORD_BYTES = (1 << 63) - 1  # what file offsets and NumPy can count
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,10 @@ def read_header(stream: IO[bytes], file: object) -> Header:
     shape = struct.unpack(f">{rank}I", _read_exactly(stream, 4 * rank, "dimensions", file))
     if 0 in shape[1:]:
         raise IdxError("dimensions", file=file, expected="1 or more after the first", got=shape)
-    return Header(ELEMENT_TYPES[code], shape)
+    header = Header(ELEMENT_TYPES[code], shape)
+    if header.record_size > _MAX_RECORD_BYTES:
+        raise IdxError("dimensions", file=file, expected="records below 2⁶³ bytes", got=shape)
+    return header
 
 
 def check_payload_size(header: Header, size: int, file: object) -> None:
@@ -182,8 +186,19 @@ def read_records(
             record_range=f"[{start}:{stop}]",
             expected=f"within 0 and {header.records}",
         )
-    stream.seek(header.size + start * header.record_size)
-    data = _read_exactly(stream, (stop - start) * header.record_size, "elements", file)
+    begin, end = (header.size + i * header.record_size for i in (start, stop))
+    # A header may promise 4 GiB in a file of 20 bytes: never allocate on its word alone.
+    size = stream.seek(0, os.SEEK_END)
+    if size < end:
+        raise IdxError(
+            "elements cut short",
+            file=file,
+            record_range=f"[{start}:{stop}]",
+            expected=f"{end:,} bytes",
+            got=f"{size:,} bytes",
+        )
+    stream.seek(begin)
+    data = _read_exactly(stream, end - begin, "elements", file)
     return np.frombuffer(data, header.dtype).reshape(stop - start, *header.record_shape)
 
 
@@ -252,11 +267,10 @@ def count_labels(
 
 
 def _read_exactly(stream: IO[bytes], size: int, field: str, file: object) -> bytes:
-    # A header may promise 4 GiB in a file of 20 bytes: never allocate on its word alone.
     parts: list[bytes] = []
     missing = size
     while missing:
-        part = stream.read(min(missing, 64 * _CHUNK_BYTES))
+        part = stream.read(missing)
         if not part:
             raise IdxError(
                 f"{field} cut short",

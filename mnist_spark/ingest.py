@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mnist_spark import catalog
+from mnist_spark import catalog, session
 from mnist_spark._version import __version__
 from mnist_spark.download import cache_folder
-from mnist_spark.errors import UsageError
 from mnist_spark.prepare import Steps, prepare
 from mnist_spark.report import IngestReport, SourceFile
 from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.table import Format, WriteJob, Writer, choose_writer, write
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyspark.sql import SparkSession
-
-FORMATS = ("delta", "parquet")
 
 
 def ingest(
@@ -31,6 +29,7 @@ def ingest(
     split: str | Iterable[str] = catalog.ALL_SPLITS,
     format: str = "delta",  # noqa: A002 - Spark's own word
     layout: str = Layout.COLUMNS,
+    writer: str = Writer.AUTO,
     ranges: int | None = None,
     master: str | None = None,
     force: bool = False,
@@ -47,6 +46,8 @@ def ingest(
         split: ``all``, or the splits to write; the table's other splits stay as they are.
         format: ``delta`` or ``parquet``.
         layout: ``columns``, ``binary``, ``array`` or ``image``.
+        writer: ``columnar``: executors write files, the driver commits them; ``spark``: Spark's
+            own writer; ``auto``: columnar where it can be used, else spark.
         ranges: number of record ranges; default: from size and parallelism.
         master: Spark master, if there is no session yet; default ``local[*]``.
         force: replace a table that isn't ours, or of another dataset or layout.
@@ -55,16 +56,11 @@ def ingest(
     Raises:
         MnistSparkError: see :mod:`mnist_spark.errors`; every failure has its own class.
     """
-    from mnist_spark import session
-
     found = catalog.find(dataset)
     wanted = found.select(split)
     schema = catalog_schema(found, Layout.of(layout))
-    if format not in FORMATS:
-        raise UsageError(
-            "unknown format", expected=f"one of {', '.join(FORMATS)}", got=repr(format)
-        )
-    place = Target.parse(str(target))
+    place, table_format = Target.parse(str(target)), Format.of(format)
+    choice = choose_writer(Writer.of(writer), place, table_format)
     steps = Steps()
     prepared = prepare(
         found,
@@ -74,19 +70,19 @@ def ingest(
         steps=steps,
     )
     with steps("session"):
-        spark = spark or session.session(master, delta=format == "delta")
+        needs_delta = (table_format, choice.writer) == (Format.DELTA, Writer.SPARK)
+        spark = spark or session.session(master, delta=needs_delta)
     with steps("write"):
-        from mnist_spark.table import WriteJob, write
-
         job = WriteJob(place, found, schema, prepared, session.parallelism(spark), ranges, force)
-        written = write(spark, job, format)
+        written = write(spark, job, table_format, choice.writer)
     return IngestReport(
         dataset=found.name,
         generated=found.generated,
         target=str(place),
-        format=format,
+        format=table_format,
         layout=schema.layout,
-        writer="spark",
+        writer=choice.writer,
+        writer_reason=choice.reason,
         table_version=written.version,
         table_files=written.files,
         table_bytes=written.bytes,

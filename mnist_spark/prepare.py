@@ -119,15 +119,15 @@ def prepare(
         fetched = fetch(dataset, splits, source=source, cache=cache)
     prepared = []
     for split in splits:
-        with steps("unpack"):
-            images, labels = (payload.unpack(fetched[f.name], cache) for f in split.files)
-        with steps("check"):
-            try:
+        try:
+            with steps("unpack"):
+                images, labels = (payload.unpack(fetched[f.name], cache) for f in split.files)
+            with steps("check"):
                 pair = open_pair(split.name, str(images.path), str(labels.path))
                 _check_catalog(dataset, split, pair)
                 counts = _count_labels(dataset, pair)
-            except MnistSparkError as error:
-                raise error.within(dataset=dataset.name) from error
+        except MnistSparkError as error:
+            raise error.within(dataset=dataset.name) from error
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
         prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
     return prepared

@@ -75,7 +75,7 @@ def plan_ranges(
 
 
 def _count_for(size: SplitSize, parallelism: int) -> int:
-    by_bytes = math.ceil(size.records * size.record_size / MAX_RANGE_BYTES)
+    by_bytes = math.ceil(size.records / max(1, MAX_RANGE_BYTES // size.record_size))
     by_parallelism = min(parallelism, size.records // MIN_RANGE_RECORDS)
     count = max(by_bytes, by_parallelism, 1)
     if count > parallelism:
@@ -85,11 +85,9 @@ def _count_for(size: SplitSize, parallelism: int) -> int:
 
 
 def _share_out(count: int, records: Sequence[int]) -> list[int]:
-    """``count`` by largest remainder, within 1 and the number of records each."""
-    total = sum(records)
-    shares = [min(max(1, count * n // total), n) for n in records]
-    by_remainder = sorted(range(len(records)), key=lambda i: -(count * records[i] % total))
-    for i in by_remainder:
-        if sum(shares) < count and shares[i] < records[i]:
-            shares[i] += 1
+    """One for each split; the others one by one to where the ranges are longest."""
+    shares = [1] * len(records)
+    for _ in range(min(count, sum(records)) - len(records)):
+        longest = max(range(len(records)), key=lambda i: records[i] / shares[i])
+        shares[longest] += 1
     return shares

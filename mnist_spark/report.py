@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
+
+from mnist_spark.errors import MnistSparkError
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class IngestReport:
     Attributes:
         rows: records per split.
         label_counts: records per class and split, in the order of ``classes``.
+        writer, writer_reason: who wrote, and why it was chosen.
         ranges: the record ranges, a task each, as ``split[start:stop]``.
         payload_bytes: decompressed bytes that were decoded.
         downloaded_bytes: bytes that travelled; 0 if all was cached or in a local folder.
@@ -47,6 +51,7 @@ class IngestReport:
     format: str
     layout: str
     writer: str
+    writer_reason: str
     table_version: int | None
     table_files: int
     table_bytes: int
@@ -66,13 +71,22 @@ class IngestReport:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
     def write(self, path: Path) -> None:
-        """Writes the JSON, whole or not at all."""
+        """Writes the JSON, whole or not at all.
+
+        Raises:
+            MnistSparkError: the file can't be written.
+        """
         new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
         try:
             new.write_text(self.to_json() + "\n", "utf-8")
             new.replace(path)
+        except OSError as error:
+            raise MnistSparkError(
+                "cannot write the report", file=path, got=error.strerror
+            ) from error
         finally:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):
+                new.unlink()
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -81,7 +95,7 @@ class IngestReport:
         lines = [
             f"{self.dataset}{' (generated sample)' if self.generated else ''} → {self.target}",
             f"  {self.format}{version}, layout {self.layout}, {self.table_files} files, "
-            f"{self.table_bytes / 1e6:.1f} MB, written by {self.writer}",
+            f"{self.table_bytes / 1e6:.1f} MB, writer {self.writer} ({self.writer_reason})",
             "  rows    " + ", ".join(f"{split} {n:,}" for split, n in self.rows.items()),
             f"  ranges  {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload",
             "  source  "

@@ -74,6 +74,11 @@ _ARROW_TYPES = {
 }
 
 
+_MAX_PIXELS = {Layout.COLUMNS: 1 << 16}
+"""Pixels per image that a layout holds; else as many as Arrow's 32-bit offsets count. Spark's plans
+grow with every column, and a header of 16 bytes can promise 2⁶⁴ of them."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column that is never null.
@@ -98,10 +103,13 @@ class TableSchema:
 
     Attributes:
         image_shape: (rows, columns) in pixels.
+        pixels, labels: element types as stored in IDX.
     """
 
     layout: Layout
     image_shape: tuple[int, int]
+    pixels: np.dtype[np.generic]
+    labels: np.dtype[np.generic]
     columns: tuple[Column, ...]
 
     def arrow(self) -> pa.Schema:
@@ -136,9 +144,17 @@ def table_schema(
         labels: element type of the labels as stored in IDX.
 
     Raises:
-        LayoutError: the layout can't hold the element type.
+        LayoutError: the layout can't hold the element type, or images of this size.
     """
     rows, cols = image_shape
+    max_pixels = _MAX_PIXELS.get(layout, (1 << 31) - 1)
+    if rows * cols > max_pixels:
+        raise LayoutError(
+            f"images too large for layout {layout}",
+            expected=f"at most {max_pixels:,} pixels",
+            got=f"{rows:,}×{cols:,}",
+            hint=f"Use --layout {Layout.ARRAY}" if layout == Layout.COLUMNS else None,
+        )
     pixel, label = (_SQL_TYPES[dtype.newbyteorder("=")] for dtype in (pixels, labels))
     if layout in (Layout.BINARY, Layout.IMAGE) and pixels != np.dtype("u1"):
         raise LayoutError(
@@ -163,7 +179,7 @@ def table_schema(
     columns.append(Column("index", "int", "the record's place in its IDX file, from 0"))
     if split:
         columns.append(Column("split", "string", "the split: train or test"))
-    return TableSchema(layout, image_shape, tuple(columns))
+    return TableSchema(layout, image_shape, pixels, labels, tuple(columns))
 
 
 def catalog_schema(dataset: Dataset, layout: Layout) -> TableSchema:

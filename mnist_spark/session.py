@@ -106,10 +106,13 @@ def session(master: str | None = None, *, delta: bool) -> SparkSession:
     if master is not None and master.startswith("sc://"):
         builder = builder.remote(master)
     elif not submitted:
-        check_java()
+        os.environ["JAVA_HOME"] = find_java()
         # Else Spark's workers would be whatever `python3` is on the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = dict(SETTINGS)
+        if "SPARK_CONF_DIR" not in os.environ:
+            quiet = Path(__file__).with_name("log4j2.properties").as_uri()
+            settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={quiet}"
         if delta:
             settings |= DELTA_SETTINGS | {"spark.jars.packages": delta_package()}
         builder = builder.master(master or "local[*]")
@@ -123,27 +126,46 @@ def session(master: str | None = None, *, delta: bool) -> SparkSession:
         raise SparkError("Spark does not start", got=first_line(error)) from error
 
 
-def check_java() -> None:
-    """Checks for a Java that Spark 4 runs on.
+def find_java() -> str:
+    """The home of a Java that Spark 4 runs on: JAVA_HOME's, the PATH's, or an installed one.
+
+    Returns:
+        the folder that ``JAVA_HOME`` should name.
 
     Raises:
-        SparkError: none is found, or another version.
+        SparkError: none is found; says which were and what to install.
     """
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    hint = "Install a JDK 17 or 21, or point JAVA_HOME at one"
-    if java is None:
-        raise SparkError("no Java found", expected="Java 17 or 21", hint=hint)
+    if os.environ.get("JAVA_HOME"):
+        homes = [Path(os.environ["JAVA_HOME"])]
+    else:
+        on_path = shutil.which("java")
+        homes = [Path(on_path).resolve().parents[1]] if on_path else []
+        # Where Debian, Ubuntu, Fedora, SUSE and macOS install JDKs.
+        homes += sorted(Path("/usr/lib/jvm").glob("*"))
+        homes += sorted(Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home"))
+    versions = {home: _java_version(home) for home in homes}
+    for home, version in versions.items():
+        if version in JAVA_VERSIONS:
+            return str(home)
+    found = ", ".join(f"{v} in {home}" for home, v in versions.items() if v)
+    raise SparkError(
+        "no fitting Java",
+        expected="Java 17 or 21",
+        got=found or ("none in JAVA_HOME" if os.environ.get("JAVA_HOME") else "none"),
+        hint="Install a JDK 17 or 21 (Debian: apt-get install openjdk-17-jre-headless), "
+        "or point JAVA_HOME at one",
+    )
+
+
+def _java_version(home: Path) -> int | None:
     try:
         run = subprocess.run(  # noqa: S603 - the user's own Java
-            [java, "-version"], capture_output=True, text=True, check=False
+            [home / "bin" / "java", "-version"], capture_output=True, text=True, check=False
         )
-    except OSError as error:
-        raise SparkError("Java does not run", file=java, got=error.strerror, hint=hint) from error
+    except OSError:
+        return None
     match = re.search(r'version "(\d+)', run.stderr)
-    if match is None or int(match[1]) not in JAVA_VERSIONS:
-        got = match[0] if match else first_line(run.stderr or f"exit code {run.returncode}")
-        raise SparkError("wrong Java", file=java, expected="17 or 21", got=got, hint=hint)
+    return int(match[1]) if match else None
 
 
 def parallelism(spark: SparkSession) -> int:

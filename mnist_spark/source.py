@@ -48,7 +48,7 @@ class RangeReader(DataSourceReader):
 
     def __init__(self, pairs: Sequence[Pair], schema: TableSchema, options: Mapping[str, str]):
         self._pairs = pairs
-        self._schema = schema
+        self.table_schema = schema
         self._count = _number(options, "ranges")
         self._parallelism = _number(options, "parallelism") or os.cpu_count() or 1
 
@@ -67,7 +67,7 @@ class RangeReader(DataSourceReader):
         """Executor side: decodes one range."""
         assert isinstance(partition, RangePartition)  # noqa: S101 - what partitions() made
         return decode.decode_range(
-            partition.images, partition.labels, partition.records, self._schema
+            partition.images, partition.labels, partition.records, self.table_schema
         )
 
 

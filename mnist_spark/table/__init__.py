@@ -1,21 +1,115 @@
-"""Ranges → table: where it lies, whether it may be replaced, and the writers."""
+"""Ranges → table: where it lies, whether it may be replaced, and the writers.
+
+=================  ==========================================  ===================================
+writer             Delta                                       Parquet
+=================  ==========================================  ===================================
+``columnar``       :mod:`~mnist_spark.table.delta_columnar`    :mod:`~…table.parquet_columnar`
+``spark``          :mod:`~mnist_spark.table.delta_spark`       :mod:`~…table.parquet_spark`
+=================  ==========================================  ===================================
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mnist_spark import session
-from mnist_spark.table import delta_spark, parquet_spark
+from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import SparkSession
 
-__all__ = ["WriteJob", "Written", "write"]
+__all__ = ["Choice", "Format", "WriteJob", "Writer", "Written", "choose_writer", "write"]
 
 
-def write(spark: SparkSession, job: WriteJob, table_format: str) -> Written:
+class Format(StrEnum):
+    """What a table is made of."""
+
+    DELTA = "delta"
+    PARQUET = "parquet"
+
+    @classmethod
+    def of(cls, name: str) -> Format:
+        """The format of that name; raises a UsageError that lists the valid ones."""
+        if name not in list(cls):
+            raise UsageError("unknown format", expected=f"one of {', '.join(cls)}", got=repr(name))
+        return cls(name)
+
+
+class Writer(StrEnum):
+    """Who writes the files and commits them."""
+
+    AUTO = "auto"
+    COLUMNAR = "columnar"
+    SPARK = "spark"
+
+    @classmethod
+    def of(cls, name: str) -> Writer:
+        """The writer of that name; raises a UsageError that lists the valid ones."""
+        if name not in list(cls):
+            raise UsageError("unknown writer", expected=f"one of {', '.join(cls)}", got=repr(name))
+        return cls(name)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A writer, never ``auto``, and why it was chosen."""
+
+    writer: Writer
+    reason: str
+
+
+def choose_writer(wanted: Writer, target: Target, table_format: Format) -> Choice:
+    """Resolves ``auto``. Asks the driver only; no session is needed.
+
+    Raises:
+        UsageError: ``columnar`` was asked for but can't write there.
+        TableError: what is at the target is no table of that format.
+    """
+    against = _against_columnar(target, table_format)
+    if wanted == Writer.SPARK:
+        return Choice(wanted, "as asked")
+    if against is None:
+        reason = "as asked" if wanted == Writer.COLUMNAR else "executors and delta-rs can write it"
+        return Choice(Writer.COLUMNAR, reason)
+    if wanted == Writer.COLUMNAR:
+        raise UsageError(
+            "the writer columnar cannot be used", got=against, hint="Use --writer spark"
+        )
+    return Choice(Writer.SPARK, against)
+
+
+def _against_columnar(target: Target, table_format: Format) -> str | None:
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return "on Databricks the platform governs who writes files"
+    if target.is_name:
+        return "the target is a catalog table"
+    if target.local is None:
+        return "the target is not a local or mounted folder"
+    if table_format == Format.DELTA:
+        if importlib.util.find_spec("deltalake") is None:
+            return "deltalake is not installed (extra [delta])"
+        from mnist_spark.table import delta_columnar
+
+        table = delta_columnar.open_table(target)
+        unsupported = [] if table is None else delta_columnar.unsupported_features(table)
+        if unsupported:
+            return f"delta-rs cannot write the table's features: {', '.join(unsupported)}"
+    return None
+
+
+def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writer) -> Written:
     """Writes the job's rows in one transaction.
+
+    Args:
+        writer: from :func:`choose_writer`.
 
     Raises:
         TableError: the target can't be written or may not be replaced.
@@ -24,8 +118,19 @@ def write(spark: SparkSession, job: WriteJob, table_format: str) -> Written:
     """
     from pyspark.errors import PySparkException
 
-    writer = delta_spark.write if table_format == "delta" else parquet_spark.write
+    run: Callable[[SparkSession, WriteJob], Written]
+    match table_format, writer:
+        case Format.DELTA, Writer.COLUMNAR:
+            from mnist_spark.table.delta_columnar import write as run
+        case Format.DELTA, _:
+            from mnist_spark.table.delta_spark import write as run
+        case _, Writer.COLUMNAR:
+            from mnist_spark.table.parquet_columnar import write as run
+        case _:
+            from mnist_spark.table.parquet_spark import write as run
     try:
-        return writer(spark, job)
+        return run(spark, job)
     except PySparkException as error:
         raise session.from_spark(error) from error
+    except OSError as error:
+        raise TableError("cannot write the table", file=job.target, got=error.strerror) from error

@@ -73,9 +73,8 @@ class WriteJob:
             }
         )
 
-    def frame(self, spark: SparkSession) -> DataFrame:
-        """The rows, lazily: executors decode them range by range."""
-        register(spark)
+    def read_options(self) -> dict[str, str]:
+        """Options of format ``idx`` that read the job's ranges."""
         pairs = {s.name: [s.pair.images, s.pair.labels] for s in self.splits}
         options = {
             "splits": json.dumps(pairs),
@@ -84,7 +83,12 @@ class WriteJob:
         }
         if self.range_count is not None:
             options["ranges"] = str(self.range_count)
-        return spark.read.format("idx").options(**options).load()
+        return options
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        """The rows, lazily: executors decode them range by range."""
+        register(spark)
+        return spark.read.format("idx").options(**self.read_options()).load()
 
 
 @dataclass(frozen=True)

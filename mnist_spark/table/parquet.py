@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import glob
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,14 @@ from filelock import FileLock
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob
-from mnist_spark.table.properties import Existing, check_replaceable, description, table_properties
+from mnist_spark.table.properties import (
+    DATASET,
+    LAYOUT,
+    Existing,
+    check_replaceable,
+    description,
+    table_properties,
+)
 from mnist_spark.table.target import Target
 
 METADATA = "_mnist_spark.json"
@@ -41,7 +48,8 @@ def local_folder(target: Target) -> Path:
             got=target,
             hint="Use --format delta",
         )
-    return target.local
+    # Not the link that may stand there: what it leads to is to be replaced.
+    return target.local.resolve()
 
 
 def inspect(target: Target) -> Existing | None:
@@ -53,10 +61,10 @@ def inspect(target: Target) -> Existing | None:
     path = local_folder(target)
     try:
         text = (path / METADATA).read_text("utf-8")
-        return Existing(json.loads(text)["properties"])
-    except FileNotFoundError:
+        return Existing(dict(json.loads(text)["properties"]))
+    except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TableError("cannot read the table's metadata", file=path, got=error) from error
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
@@ -75,35 +83,69 @@ def replacing(job: WriteJob) -> Iterator[Path]:
     taken over from the old table as hard links.
 
     Raises:
-        TableError: the target isn't one that this job may replace.
+        TableError: the target isn't one that this job may replace, or can't be written.
     """
     path = local_folder(job.target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.name}.lock"):
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.parent / f".{path.name}.lock")
+        lock.acquire()
+    try:
         existing = inspect(job.target)
         check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            shutil.rmtree(left)
-        new = path.parent / f".{path.name}.{uuid4().hex}.tmp"
-        new.mkdir()
+        with _writing(path):
+            _remove_leftovers(path)
+            new = path.parent / f".{path.name}.{uuid4().hex}.tmp"
+            new.mkdir()
         try:
             yield new
-            properties = table_properties(job.dataset, job.schema.layout, job.splits)
-            if existing is not None and not job.whole:
-                _keep_other_splits(path, new, job)
-                properties = dict(existing.properties) | properties
-            content = {"description": description(job.dataset), "properties": properties}
-            (new / METADATA).write_text(json.dumps(content, indent=2), "utf-8")
-            _sync(new)
-            _put_in_place(new, path)
+            with _writing(path):
+                _complete(new, path, existing, job)
+                _sync(new)
+                _put_in_place(new, path)
         finally:
             # After the exchange this is the old table, before it what has failed.
             shutil.rmtree(new, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TableError("cannot write the table", file=path, got=error) from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed runs left. Not what another target's run is writing: a.b beside a."""
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}\.tmp")
+    for each in path.parent.iterdir():
+        if leftover.fullmatch(each.name):
+            shutil.rmtree(each)
+
+
+def _complete(new: Path, path: Path, existing: Existing | None, job: WriteJob) -> None:
+    """Adds the splits that the job doesn't replace, and the metadata."""
+    properties = table_properties(job.dataset, job.schema.layout, job.splits)
+    same = (DATASET, LAYOUT)  # else it's replaced by force, and its rows don't fit to ours
+    if (
+        existing is not None
+        and not job.whole
+        and all(existing.properties.get(key) == properties[key] for key in same)
+    ):
+        _keep_other_splits(path, new, job)
+        properties = dict(existing.properties) | properties
+    content = {"description": description(job.dataset), "properties": properties}
+    (new / METADATA).write_text(json.dumps(content, indent=2), "utf-8")
 
 
 def _only_parquet(path: Path) -> bool:
-    files = (f for f in path.rglob("*") if not f.is_dir())
-    return all(f.suffix == ".parquet" or f.name.startswith(("_", ".")) for f in files)
+    """Whether the folder has Parquet files, and beside them only what writers of them leave."""
+    names = [f.name for f in path.rglob("*") if not f.is_dir()]
+    data = [name for name in names if name.endswith(".parquet")]
+    return bool(data) and all(name in data or name.startswith(("_", ".")) for name in names)
 
 
 def _keep_other_splits(old: Path, new: Path, job: WriteJob) -> None:

@@ -9,6 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 from mnist_spark.errors import UsageError
 
+# Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -30,23 +33,30 @@ class Target:
         path or a URL; ``./a.b`` is a path whose name has a dot.
 
         Raises:
-            UsageError: empty.
+            UsageError: empty, or no path that could be.
         """
-        if not text.strip():
-            raise UsageError("empty target", expected="a path, a URL or schema.table")
+        if not text.strip() or "\0" in text:
+            raise UsageError(
+                "invalid target", expected="a path, a URL or schema.table", got=repr(text)
+            )
         if re.fullmatch(r"\w+\.\w+(\.\w+)?", text):
             return cls(text, is_name=True)
-        url = urlsplit(text)
-        if url.scheme == "file":
-            return cls(str(Path(unquote(url.path)).absolute()), is_name=False)
-        if "://" in text:
-            return cls(text.rstrip("/"), is_name=False)
-        return cls(str(Path(text).expanduser().absolute()), is_name=False)
+        if _URL.match(text):
+            url = urlsplit(text)
+            if url.scheme != "file":
+                return cls(text.rstrip("/"), is_name=False)
+            if url.netloc not in ("", "localhost"):
+                raise UsageError("invalid target", expected="file:///path", got=repr(text))
+            text = unquote(url.path)
+        try:
+            return cls(str(Path(text).expanduser().absolute()), is_name=False)
+        except RuntimeError as error:  # what pathlib raises for ~ without a home
+            raise UsageError("invalid target", got=error) from error
 
     @property
     def local(self) -> Path | None:
         """The path, unless the table lies elsewhere."""
-        return None if self.is_name or "://" in self.text else Path(self.text)
+        return None if self.is_name or _URL.match(self.text) else Path(self.text)
 
     @property
     def sql(self) -> str:

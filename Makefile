@@ -1,0 +1,47 @@
+# mnist-spark. `make run` sets everything up and runs the main job; `make test` runs the tests.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help setup java run test lint clean
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed java  ## make .venv with everything, check Java
+
+$(VENV)/installed: setup.cfg pyproject.toml conf/constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mnist-spark needs Python 3.11 or newer, this is " + sys.version)'
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[spark,dev]'
+	touch $@
+
+FIND_JAVA := $(BIN)/python -c 'import mnist_spark.session as s; s.find_java()'
+
+java: $(VENV)/installed
+	@$(FIND_JAVA) 2>/dev/null && exit; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Java, which Spark needs"; apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends openjdk-17-jre-headless \
+	      || DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends openjdk-21-jre-headless; \
+	  fi; \
+	  $(FIND_JAVA) 2>&1 | tail -n 1; $(FIND_JAVA) 2>/dev/null
+
+run: setup  ## ingest MNIST into a Delta table under data/ and show it
+	@export MNIST_SPARK_CACHE="$${MNIST_SPARK_CACHE:-$$PWD/data/cache}"; \
+	  $(BIN)/python jobs/run.py data/tables
+
+test: setup  ## all tests; ARGS='-k delta' for some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed  ## ruff and mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove what make has made, the tables under data/ too
+	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

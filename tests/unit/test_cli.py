@@ -1,0 +1,291 @@
+"""The command: exit codes, one line on stderr, and what it prints."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from mnist_spark import _version, catalog
+from mnist_spark.cli import main
+from tests.idxfiles import header, payload, random_pair, ubytes, write_dataset
+
+TRAIN = random_pair(20, 3, 2)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_SPARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MNIST_SPARK_SOURCE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    write_dataset(tmp_path / "in", {"train": TRAIN, "test": random_pair(6, 3, 2)})
+    return str(tmp_path / "in" / "dataset.toml")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command and returns its exit code, stdout, stderr."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(arg) for arg in argv])
+        except SystemExit as exit_:  # argparse's own way out
+            assert isinstance(exit_.code, int)
+            code = exit_.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def fails(result: tuple[int, str, str], code: int, *parts: str) -> None:
+    """One line on stderr, which has the parts in this order."""
+    assert result[0] == code
+    assert result[2].endswith("\n")
+    assert len(result[2].splitlines()) == 1
+    assert result[2].startswith("mnist-spark")
+    at = 0
+    for part in parts:
+        at = result[2].find(part, at) + len(part)
+        assert at >= len(part), f"{part!r} isn't in {result[2]!r}, or not in this order"
+
+
+def test_datasets(run):
+    code, out, err = run("datasets")
+    assert (code, err) == (0, "")
+    for name, dataset in catalog.datasets().items():
+        assert f"\n{name}: {dataset.title}." in f"\n{out}"
+        assert dataset.licence in out
+        assert all(f"  mirror {mirror}\n" in out for mirror in dataset.mirrors)
+    assert out.count("train 60,000, test 10,000; 28×28; 10 classes") == len(catalog.datasets())
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"mnist-spark {_version.__version__}\n", "")
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    for command in ("datasets", "download", "ingest", "sample", "inspect"):
+        assert f"    {command} " in out
+        assert run(command, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        ([], ["required: COMMAND"]),
+        (["digest"], ["invalid choice", "'digest'"]),
+        (["ingest"], ["ingest: ", "--target", "See mnist-spark ingest --help"]),
+        (["ingest", "--target", "t", "--format", "csv"], ["--format", "'csv'", "delta"]),
+        (["ingest", "--target", "t", "--layout", "rows"], ["--layout", "'rows'", "binary"]),
+        (["ingest", "--target", "t", "--ranges", "x"], ["--ranges", "1 or more", "'x'"]),
+        (["ingest", "--target", "t", "--ranges", "0"], ["--ranges", "1 or more", "'0'"]),
+        (["ingest", "--target", "t", "--ranges", "-3"], ["--ranges", "1 or more", "'-3'"]),
+        (["ingest", "--target", "t", "--spilt", "train"], ["unrecognized", "--spilt"]),
+        (["inspect"], ["FILE[.gz]"]),
+        (["inspect", "a", "b\nc"], ["unrecognized arguments: b c"]),
+        (["sample", "d", "--train", "1e3"], ["--train", "'1e3'"]),
+        (["download"], ["--to"]),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_2(run, argv, parts):
+    result = run(*argv)
+    fails(result, 2, *parts)
+    assert result[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--dataset", "mnits"], ["UsageError: unknown dataset", "mnist, fashion-mnist", "mnits"]),
+        (["--dataset", "none.toml"], ["CatalogError: cannot read", "none.toml"]),
+        (["--split", "valid"], ["UsageError: unknown split", "mnist", "all, train, test", "valid"]),
+        (["--source", "ftp://host/"], ["UsageError: source", "ftp://host/"]),
+        (["--source", "nowhere"], ["DownloadError: no mirror", "dataset mnist", "nowhere"]),
+        (["--source", "http://127.0.0.1:9/"], ["DownloadError", "http://127.0.0.1:9/"]),
+        (["--report", "none/r.json"], ["UsageError: --report", "none/r.json"]),
+        (["--report", "."], ["UsageError: --report"]),
+        (["--target", " "], ["UsageError: invalid target"]),
+    ],
+)
+def test_ingest_fails_before_spark_starts(run, tmp_path, argv, parts):
+    result = run("ingest", "--target", tmp_path / "t", *argv)
+    fails(result, 2 if parts[0].startswith("Usage") else 1, *parts)
+    assert not (tmp_path / "t").exists()
+
+
+def test_debug_adds_the_traceback(run):
+    code, out, err = run("download", "--dataset", "x", "--to", "t", "--debug")
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("mnist-spark: UsageError: unknown dataset")
+    assert any("catalog.py" in line for line in lines)
+
+
+def test_download(run, dataset, tmp_path):
+    to = tmp_path / "a" / "b"
+    names = ["train-images.gz", "train-labels.gz", "test-images.gz", "test-labels.gz"]
+    for _ in range(2):
+        code, out, err = run("download", "--dataset", dataset, "--to", to)
+        assert (code, out.splitlines(), err) == (0, [str(to / name) for name in names], "")
+        assert sorted(path.name for path in to.iterdir()) == sorted(names)
+        for name in names:
+            assert (to / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+
+
+def test_download_of_one_split_from_another_source(run, dataset, tmp_path, monkeypatch):
+    moved = (tmp_path / "in").rename(tmp_path / "moved")
+    toml = (moved / "dataset.toml").rename(tmp_path / "d.toml")
+    fails(run("download", "--dataset", toml, "--to", "to"), 1, "DownloadError", "train-images.gz")
+    argv = ("download", "--dataset", toml, "--to", "to", "--split", "test")
+    code, out, _ = run(*argv, "--source", moved)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert sorted(p.name for p in (tmp_path / "to").iterdir()) == [
+        "test-images.gz",
+        "test-labels.gz",
+    ]
+    monkeypatch.setenv("MNIST_SPARK_SOURCE", str(moved))
+    assert run(*argv)[0] == 0
+
+
+def test_download_of_damaged_files(run, dataset, tmp_path):
+    path = tmp_path / "in" / "test-labels.gz"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    fails(
+        run("download", "--dataset", dataset, "--to", "to"),
+        1,
+        "DownloadError",
+        "dataset tiny",
+        "test-labels.gz",
+        "expected",
+        "got",
+    )
+    assert not (tmp_path / "to").exists()
+
+
+def test_download_to_a_file(run, dataset, tmp_path):
+    (tmp_path / "to").write_text("mine")
+    result = run("download", "--dataset", dataset, "--to", "to")
+    fails(result, 1, "cannot write the file", "to", "exists")
+    assert (tmp_path / "to").read_text() == "mine"
+
+
+def test_sample(run, tmp_path):
+    code, out, err = run("sample", "made", "--train", 12, "--test", 10, "--seed", 3)
+    assert (code, err) == (0, "")
+    toml = tmp_path / "made" / "dataset.toml"
+    assert out.splitlines() == [str(toml), f"mnist-spark ingest --dataset {toml} --target TABLE"]
+    made = catalog.find(str(toml))
+    assert made.generated
+    assert [split.records for split in made.splits] == [12, 10]
+    code, out, _ = run("inspect", tmp_path / "made" / made.splits[0].images.name)
+    assert code == 0
+    assert "shape    12 × 28 × 28\n" in out
+    assert made.splits[0].images.payload_sha256 in out
+
+
+@pytest.mark.parametrize("argv", [("--train", 0), ("--test", -1), ("--seed", -1)])
+def test_sample_refuses_what_it_cannot_make(run, tmp_path, argv):
+    fails(run("sample", "made", *argv), 2, "UsageError", "expected", "got")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    ("data", "magic", "kind", "shape"),
+    [
+        (TRAIN[0], "00000803", "uint8", "20 × 3 × 2"),
+        (TRAIN[1], "00000801", "uint8", "20"),
+        (payload(0x0D, (2, 1), [0.5, 1]), "00000d02", "float32", "2 × 1"),
+        (ubytes([0] * 3_000_000), "00000801", "uint8", "3000000"),
+    ],
+)
+def test_inspect(run, tmp_path, data, magic, kind, shape, zipped):
+    path = tmp_path / "f"
+    path.write_bytes(gzip.compress(data) if zipped else data)
+    code, out, err = run("inspect", path)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"file     {path}{' (gzip)' if zipped else ''}",
+        f"magic    0x{magic}",
+        f"type     {kind}",
+        f"shape    {shape}",
+        f"payload  {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}",
+    ]
+
+
+ZIPPED = gzip.compress(TRAIN[0], mtime=0)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (b"", ["magic number cut short", "expected 4 bytes, got 0 bytes"]),
+        (b"\x89PNG\r\n\x1a\n", ["magic number", "got 0x89504e47"]),
+        (header(0x08, (20, 3, 2))[:9], ["dimensions cut short", "got 5 bytes"]),
+        (TRAIN[0][:-1], ["truncated payload", "expected 136 bytes", "got 135 bytes"]),
+        (TRAIN[0] + b"12", ["trailing bytes", "expected 136 bytes", "got 138 bytes"]),
+        (TRAIN[0] + b"\0" * (3 << 20), ["trailing bytes", "got 3,145,864 bytes"]),
+        (gzip.compress(b"hello, world"), ["magic number", "got 0x68656c6c"]),
+        (gzip.compress(TRAIN[0][:-1]), ["truncated payload", "got 135 bytes"]),
+        (gzip.compress(TRAIN[0] + b"1"), ["trailing bytes", "expected 136 bytes", "got more"]),
+        (gzip.compress(header(8, (1,)) + bytes(50 << 20)), ["trailing bytes", "got more"]),
+        (gzip.compress(ZIPPED), ["magic number", "still gzipped"]),
+        (ZIPPED[:-9], ["cannot read", "end-of-stream"]),
+        (ZIPPED[:5], ["cannot read"]),
+        (ZIPPED + b"trash", ["cannot read", "Not a gzipped file"]),
+        *((flipped(ZIPPED, at), ["cannot read"]) for at in (2, 10, 60, -8, -1)),
+    ],
+)
+def test_inspect_says_what_is_wrong(run, tmp_path, data, parts):
+    path = tmp_path / "f"
+    path.write_bytes(data)
+    result = run("inspect", path)
+    fails(result, 1, "IdxError: ", parts[0], f"file {path}", *parts[1:])
+    assert "sha256" not in result[1]  # never the digest of a part
+
+
+def test_inspect_any_damage_of_a_gzip_file(run, tmp_path):
+    """Every byte in turn: an error in one line, or bytes that gzip gives no meaning."""
+    path = tmp_path / "f"
+    small = gzip.compress(TRAIN[1], mtime=0)
+    for at in range(len(small)):
+        path.write_bytes(flipped(small, at))
+        result = run("inspect", path)
+        if result[0] != 0:
+            fails(result, 1, "IdxError: ", str(path))
+        else:
+            assert hashlib.sha256(TRAIN[1]).hexdigest() in result[1]
+
+
+@pytest.mark.parametrize("name", ["none", "."])
+def test_inspect_what_cannot_be_opened(run, name):
+    fails(run("inspect", name), 1, "IdxError: cannot read the file", f"file {name}")
+
+
+def test_as_a_program(tmp_path):
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mnist_spark", *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    (tmp_path / "f").write_bytes(TRAIN[1])
+    done, failed, wrong = run("inspect", "f"), run("inspect", "g"), run("download")
+    assert (done.returncode, failed.returncode, wrong.returncode) == (0, 1, 2)
+    assert "shape    20\n" in done.stdout
+    assert done.stderr == ""
+    for each in (failed, wrong):
+        assert each.stdout == ""
+        assert each.stderr.count("\n") == 1
+        assert each.stderr.startswith("mnist-spark")

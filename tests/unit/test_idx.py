@@ -1,0 +1,320 @@
+"""IDX headers and elements: whatever the bytes, the right array or an IdxError."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import re
+import struct
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mnist_spark import idx
+from mnist_spark.errors import IdxError
+from tests.idxfiles import TYPES, header, parse, payload, ubytes
+
+CODES = st.sampled_from(sorted(TYPES))
+FIRST = st.integers(0, 2**32 - 1)
+MAX = 2**32 - 1
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[int, ...]:
+    """Shapes of every rank, with records below 2⁶⁰ elements."""
+    rank = draw(st.integers(1, 255))
+    rest = [1] * (rank - 1)
+    if rest:
+        room = 2**60
+        for i in draw(st.lists(st.integers(0, rank - 2), max_size=3, unique=True)):
+            rest[i] = draw(st.integers(1, min(MAX, room)))
+            room //= rest[i]
+    return (draw(FIRST), *rest)
+
+
+def read(data: bytes) -> idx.Header:
+    return idx.read_header(io.BytesIO(data), "some.idx")
+
+
+def open_bytes(path: Path, data: bytes) -> idx.Header:
+    path.write_bytes(data)
+    stream, found = idx.open_payload(path)
+    with stream:
+        assert stream.tell() == found.size
+    return found
+
+
+@given(CODES, shapes())
+@example(0x08, (60000, 28, 28))
+@example(0x0E, (MAX,) + (1,) * 254)
+def test_header_round_trip(code, shape):
+    raw = header(code, shape)
+    stream = io.BytesIO(raw + b"elements")
+    found = idx.read_header(stream, "f")
+    assert stream.read() == b"elements"
+    _, size, name = TYPES[code]
+    assert found.dtype.newbyteorder("=") == np.dtype(name)
+    assert found.shape == shape
+    assert (found.records, found.record_shape) == (shape[0], shape[1:])
+    assert found.record_size == size * math.prod(shape[1:])
+    assert found.size == len(raw)
+    assert found.payload_size == len(raw) + size * math.prod(shape)
+    assert found.pack() == raw
+
+
+def test_every_rank_and_type():
+    for code in TYPES:
+        for rank in range(1, 256):
+            shape = (7,) + (2,) * min(rank - 1, 20) + (1,) * max(0, rank - 21)
+            assert read(header(code, shape)).shape == shape
+
+
+@given(CODES, shapes(), st.data())
+def test_a_cut_header_is_an_idx_error(code, shape, data):
+    raw = header(code, shape)
+    cut = data.draw(st.integers(0, len(raw) - 1))
+    with pytest.raises(IdxError, match="cut short.*some.idx"):
+        read(raw[:cut])
+
+
+@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("shape", [(4,), (2, 2, 3), (0, 5, 5), (1, 1, 1, 1, 1)])
+def test_every_truncation_and_trailing_bytes(tmp_path, code, shape):
+    whole = payload(code, shape, [1] * math.prod(shape))
+    path = tmp_path / "f.idx"
+    assert open_bytes(path, whole).shape == shape
+    for cut in range(len(whole)):
+        with pytest.raises(IdxError, match=f"cut short|truncated payload.*{path}"):
+            open_bytes(path, whole[:cut])
+    for more in (b"\0", b"1234", whole):
+        message = f"trailing bytes.*expected {len(whole)} bytes.*got {len(whole + more)} bytes"
+        with pytest.raises(IdxError, match=message):
+            open_bytes(path, whole + more)
+
+
+@pytest.mark.parametrize(
+    "whole", [payload(0x08, (2, 2, 3), range(12)), payload(0x0B, (3,), (1, -2, 3))]
+)
+def test_every_single_byte_change_of_a_header(whole):
+    """Each change is seen as what the format's description makes of it."""
+    seen = set()
+    for at in range(4 + 4 * whole[3]):
+        for value in range(256):
+            changed = whole[:at] + bytes([value]) + whole[at + 1 :]
+            expected = parse(changed)
+            try:
+                found = read(changed)
+            except IdxError:
+                assert expected is None
+                seen.add("header")
+                continue
+            assert expected is not None
+            code, shape, fits = expected
+            assert (found.shape, found.pack()) == (shape, header(code, shape))
+            try:
+                idx.check_payload_size(found, len(changed), "f")
+            except IdxError:
+                assert not fits
+                seen.add("length")
+            else:
+                assert fits
+                seen.add("fine")
+    assert seen == {"header", "length", "fine"}
+
+
+@given(st.one_of(st.binary(max_size=60), st.binary(max_size=40).map(lambda b: b"\0\0\x08" + b)))
+@example(b"")
+@example(b"\0\0\x08\0")
+@example(header(0x08, (0, MAX, MAX)))
+@example(header(0x08, (0, MAX, MAX, MAX)))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.idx"
+    path.write_bytes(data)
+    expected = parse(data)
+    if expected is None or not expected[2]:
+        with pytest.raises(IdxError):
+            idx.open_payload(path)
+        return
+    stream, found = idx.open_payload(path)
+    with stream:
+        assert found.shape == expected[1]
+        if len(found.shape) <= 32:  # NumPy's own limit
+            records = idx.read_records(stream, found, 0, found.records, path)
+            assert records.shape == found.shape
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"\0\0\x08\1\0\0\0\0"), "got 0x1f8b.*still gzipped"),
+        (b"PK\3\4", "got 0x504b0304"),
+        (b"\0\1\x08\1", "got 0x00010801"),
+        (b"\0\0\x0a\1", "expected one of 0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E, got 0x0A"),
+        (b"\0\0\x08\0", "got 0"),
+        (header(0x08, (3, 0, 2)), r"or more after the first, got \(3, 0, 2\)"),
+        (header(0x0E, (0, MAX, MAX)), "below 2⁶³ bytes"),
+        (b"\0\0\x08\3" + b"\0" * 11, "expected 12 bytes, got 11 bytes"),
+    ],
+)
+def test_the_error_says_what_is_wrong(data, message):
+    with pytest.raises(IdxError, match=rf"\(file some.idx\).*{message}"):
+        read(data)
+
+
+def test_no_file_descriptor_is_left_open(tmp_path):
+    fds = Path("/proc/self/fd")
+    if not fds.is_dir():
+        pytest.skip("needs /proc")
+    bad = tmp_path / "bad.idx"
+    bad.write_bytes(header(0x08, (5,)) + b"1234")
+    held, before = [], len(list(fds.iterdir()))
+    for _ in range(5):
+        with pytest.raises(IdxError) as caught:
+            idx.open_payload(bad)
+        held.append(caught)  # a traceback would keep the stream alive
+    assert len(list(fds.iterdir())) == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_cannot_open(tmp_path, kind):
+    path = tmp_path / "f" if kind == "missing" else tmp_path
+    with pytest.raises(IdxError, match=f"cannot open.*{path}"):
+        idx.open_payload(path)
+
+
+@pytest.mark.parametrize("shape", [(MAX, 1, 1), (1, 65536, 65535), (MAX, 2**31, 1), (MAX,) * 4])
+def test_a_tiny_file_that_promises_the_world(tmp_path, shape):
+    path = tmp_path / "tiny.idx"
+    path.write_bytes(header(0x08, shape)[:20].ljust(20, b"\0"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(IdxError):
+            idx.open_payload(path)
+        # Even who trusts the header gets no memory for what isn't there.
+        with open(path, "rb") as stream, pytest.raises(IdxError):
+            found = idx.read_header(stream, path)
+            idx.read_records(stream, found, 0, found.records, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@given(CODES, st.data())
+def test_elements_and_ranges(code, data):
+    letter, size, name = TYPES[code]
+    shape = data.draw(
+        st.lists(st.integers(1, 4), max_size=3).map(
+            lambda rest: (data.draw(st.integers(0, 9)), *rest)
+        )
+    )
+    raw = data.draw(st.binary(min_size=size * math.prod(shape), max_size=size * math.prod(shape)))
+    stream = io.BytesIO(header(code, shape) + raw)
+    found = idx.read_header(stream, "f")
+    start = data.draw(st.integers(0, shape[0]))
+    stop = data.draw(st.integers(start, shape[0]))
+    records = idx.read_records(stream, found, start, stop, "f")
+    each = math.prod(shape[1:])
+    expected = struct.unpack(f">{math.prod(shape)}{letter}", raw)[start * each : stop * each]
+    assert records.shape == (stop - start, *shape[1:])
+    assert not records.flags.writeable
+    np.testing.assert_array_equal(records.astype(name).reshape(-1), np.array(expected, name))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, 6), (3, 2), (6, 6), (MAX, MAX + 1)])
+def test_ranges_outside_the_file(start, stop):
+    stream = io.BytesIO(ubytes(range(5)))
+    found = idx.read_header(stream, "f")
+    with pytest.raises(IdxError, match=rf"records \[{start}:{stop}\].*within 0 and 5"):
+        idx.read_records(stream, found, start, stop, "f")
+
+
+def test_elements_that_vanish_after_the_check():
+    stream = io.BytesIO(ubytes(range(5))[:-2])
+    found = idx.read_header(stream, "f")
+    assert idx.read_records(stream, found, 0, 3, "f").tolist() == [0, 1, 2]
+    with pytest.raises(
+        IdxError, match=r"elements cut short.*\[1:5\].*expected 13 bytes, got 11 bytes"
+    ):
+        idx.read_records(stream, found, 1, 5, "f")
+
+
+@pytest.mark.parametrize("shape", [(3 << 20,), (5000, 28, 28), (3, 1100, 1000), (0,), (0, 2, 2)])
+def test_iter_records_yields_each_record_once_in_bounded_chunks(shape):
+    values = np.arange(math.prod(shape), dtype=np.uint32).astype(np.uint8).reshape(shape)
+    stream = io.BytesIO(ubytes(values))
+    found = idx.read_header(stream, "f")
+    at = 0
+    for first, records in idx.iter_records(stream, found, "f"):
+        assert first == at
+        assert 0 < records.nbytes <= max(1 << 20, found.record_size)
+        np.testing.assert_array_equal(records, values[at : at + len(records)])
+        at += len(records)
+    assert at == shape[0]
+
+
+def h(*shape: int) -> idx.Header:
+    return idx.Header(np.dtype("u1"), shape)
+
+
+def test_pairs():
+    idx.check_pair(h(5, 2, 2), h(5), "i", "l")
+    with pytest.raises(IdxError, match=r"rank of images \(file i\): expected 3, got 1"):
+        idx.check_pair(h(5), h(5), "i", "l")
+    with pytest.raises(IdxError, match=r"rank of labels \(file l\): expected 1, got 3"):
+        idx.check_pair(h(5, 2, 2), h(5, 2, 2), "i", "l")
+    with pytest.raises(IdxError, match=r"number \(file l\): expected 60,000 labels as in i, got 5"):
+        idx.check_pair(h(60000, 2, 2), h(5), "i", "l")
+
+
+def count(data: bytes, classes: int) -> list[int]:
+    stream = io.BytesIO(data)
+    counts = idx.count_labels(stream, idx.read_header(stream, "f"), classes, "f")
+    assert counts.dtype == np.int64
+    return counts.tolist()
+
+
+@given(st.lists(st.integers(0, 255), max_size=50), st.integers(1, 256))
+def test_label_counts_or_the_first_bad_label(labels, classes):
+    bad = [i for i, label in enumerate(labels) if label >= classes]
+    if not bad:
+        assert count(ubytes(labels), classes) == [labels.count(c) for c in range(classes)]
+        return
+    message = rf"records \[{bad[0]}\]\): expected 0 to {classes - 1}, got {labels[bad[0]]}$"
+    with pytest.raises(IdxError, match=message):
+        count(ubytes(labels), classes)
+
+
+@pytest.mark.parametrize("at", [0, 999_999, (1 << 20) - 1, 1 << 20, 2_499_999])
+def test_a_bad_label_in_a_large_file_is_located(at):
+    labels = np.zeros(2_500_000, np.uint8)
+    labels[at] = 10
+    labels[-1] = 99
+    message = rf"\[{at}\]\): expected 0 to 9, got {labels[at]}$"
+    with pytest.raises(IdxError, match=message):
+        count(ubytes(labels), 10)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [(0x09, -1), (0x0B, 300), (0x0C, -(2**31)), (0x0D, 1.5), (0x0D, math.nan), (0x0E, 1e300)],
+)
+def test_labels_of_other_types(code, label):
+    assert count(payload(code, (4,), [2, 0, 1, 2]), 3) == [1, 1, 2]
+    with pytest.raises(IdxError, match=rf"\[2\]\): expected 0 to 2, got {re.escape(str(label))}$"):
+        count(payload(code, (4,), [2, 0, label, 2]), 3)
+
+
+def test_open_payload_takes_what_os_takes(tmp_path):
+    path = tmp_path / "f.idx"
+    path.write_bytes(ubytes([1]))
+    for each in (path, str(path), os.fspath(path)):
+        stream, found = idx.open_payload(each)
+        stream.close()
+        assert found.shape == (1,)
