@@ -7,10 +7,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup java run test lint clean
+.PHONY: help setup java run test lint bench bench-scale bench-encodings clean
 
 help:  ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed java  ## make .venv with everything, check Java
 
@@ -42,6 +42,15 @@ lint: $(VENV)/installed  ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup  ## every way from gzip files to a Delta table, 70,000 rows; ROUNDS=1 is quicker
+	$(BIN)/python -m tests.benchmarks.bench --rounds $(or $(ROUNDS),3) $(ARGS)
+
+bench-scale: setup  ## the columnar writer up to 8.1 million rows; SIZES='0.1 1' (millions) for less
+	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),0.1 1 8.1)
+
+bench-encodings: $(VENV)/installed  ## what Parquet encodings and compression levels cost and give
+	$(BIN)/python -m tests.benchmarks.encodings $(ARGS)
 
 clean:  ## remove what make has made, the tables under data/ too
 	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     """Ingests and shows."""
     source = os.environ.get("MNIST_SPARK_SOURCE") or None
     try:
-        report = mnist_spark.ingest(target=args.folder / "mnist", source=source)
+        report = mnist_spark.ingest(target=args.folder / "mnist", source=source, batch=True)
     except DownloadError as error:
         if source is not None:
             raise
@@ -52,7 +52,7 @@ def _ingest_sample(folder: Path, error: DownloadError) -> mnist_spark.IngestRepo
     )
     mnist_spark.write_sample(folder / "sample")
     return mnist_spark.ingest(
-        str(folder / "sample" / "dataset.toml"), target=folder / "mnist-sample"
+        str(folder / "sample" / "dataset.toml"), target=folder / "mnist-sample", batch=True
     )
 
 

@@ -98,6 +98,7 @@ def run_ingest(args: argparse.Namespace) -> None:
         ranges=args.ranges,
         master=args.master,
         force=args.force,
+        batch=True,
     )
     print(report.summary())
     if args.report is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mnist_spark import catalog, session
 from mnist_spark._version import __version__
 from mnist_spark.download import cache_folder
+from mnist_spark.errors import UsageError
 from mnist_spark.prepare import Steps, prepare
 from mnist_spark.report import IngestReport, SourceFile
 from mnist_spark.schema import Layout, catalog_schema
@@ -33,6 +34,7 @@ def ingest(
     ranges: int | None = None,
     master: str | None = None,
     force: bool = False,
+    batch: bool = False,
     spark: SparkSession | None = None,
 ) -> IngestReport:
     """Writes a dataset into a table. On any failure the old table is still there, whole.
@@ -51,6 +53,7 @@ def ingest(
         ranges: number of record ranges; default: from size and parallelism.
         master: Spark master, if there is no session yet; default ``local[*]``.
         force: replace a table that isn't ours, or of another dataset or layout.
+        batch: nothing else will run in the embedded session, see :mod:`mnist_spark.session`.
         spark: session to use; default: the active one, else an embedded local one.
 
     Raises:
@@ -61,6 +64,8 @@ def ingest(
     schema = catalog_schema(found, Layout.of(layout))
     place, table_format = Target.parse(str(target)), Format.of(format)
     choice = choose_writer(Writer.of(writer), place, table_format)
+    if ranges is not None and ranges < 1:
+        raise UsageError("number of ranges", expected="1 or more", got=ranges)
     steps = Steps()
     prepared = prepare(
         found,
@@ -71,7 +76,9 @@ def ingest(
     )
     with steps("session"):
         needs_delta = (table_format, choice.writer) == (Format.DELTA, Writer.SPARK)
-        spark = spark or session.session(master, delta=needs_delta)
+        # Spark's own writer does its work in the JVM, which then needs its compiler.
+        brief = batch and choice.writer == Writer.COLUMNAR
+        spark = spark or session.session(master, delta=needs_delta, batch=brief)
     with steps("write"):
         job = WriteJob(place, found, schema, prepared, session.parallelism(spark), ranges, force)
         written = write(spark, job, table_format, choice.writer)

@@ -61,10 +61,8 @@ def open_pair(split: str, images: str, labels: str) -> Pair:
     Raises:
         IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
     """
-    image_stream, image_header = idx.open_payload(images)
-    label_stream, label_header = idx.open_payload(labels)
-    with image_stream, label_stream:
-        idx.check_pair(image_header, label_header, images, labels)
+    image_header, label_header = _header(images), _header(labels)
+    idx.check_pair(image_header, label_header, images, labels)
     return Pair(split, images, labels, image_header, label_header)
 
 
@@ -131,6 +129,12 @@ def prepare(
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
         prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
     return prepared
+
+
+def _header(path: str) -> idx.Header:
+    stream, header = idx.open_payload(path)
+    stream.close()
+    return header
 
 
 def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -> None:

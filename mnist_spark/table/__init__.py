@@ -98,10 +98,7 @@ def _against_columnar(target: Target, table_format: Format) -> str | None:
             return "deltalake is not installed (extra [delta])"
         from mnist_spark.table import delta_columnar
 
-        table = delta_columnar.open_table(target)
-        unsupported = [] if table is None else delta_columnar.unsupported_features(table)
-        if unsupported:
-            return f"delta-rs cannot write the table's features: {', '.join(unsupported)}"
+        return delta_columnar.obstacle(target)
     return None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable, Field, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.schema import ArrayType
 from deltalake.transaction import (
     AddAction,
     CommitProperties,
@@ -27,6 +28,7 @@ from mnist_spark.table.properties import (
     Existing,
     check_replaceable,
     description,
+    is_same,
     table_properties,
 )
 from mnist_spark.table.target import Target
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 _SAFE_FEATURES = {"appendOnly", "invariants"}
 _APPLICATION = "mnist_spark"
+_ATTEMPTS = 10
+_ODD_CHARACTERS = set("#%?\\")  # which delta-rs takes for parts of a URL
 
 
 def write(spark: SparkSession, job: WriteJob) -> Written:
@@ -47,30 +51,11 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
             delta-rs can write, or was changed by somebody else meanwhile.
     """
     folder = _folder(job.target)
-    transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
-    table = open_table(job.target)
-    if table is not None:
-        unsupported = unsupported_features(table)
-        if unsupported:
-            raise TableError(
-                "the writer columnar cannot commit to this table",
-                file=job.target,
-                got=f"features {', '.join(unsupported)}",
-                hint="Use --writer spark",
-            )
-    existing = None if table is None else inspect(table)
-    check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
+    _check_possible(job.target, obstacle(job.target))
+    _open_replaceable(job)
     folder.mkdir(parents=True, exist_ok=True)
     files = write_files(spark, job, str(folder))
-    try:
-        version = _commit(job, table, files, transaction)
-    except DeltaError as error:
-        raise TableError(
-            "the table was not changed: the commit failed",
-            file=job.target,
-            got=first_line(error),
-            hint="If somebody else changed the table meanwhile, run the ingest again",
-        ) from error
+    version = _commit(job, files)
     return Written(version, len(files), sum(file.size for file in files))
 
 
@@ -109,52 +94,142 @@ def inspect(table: DeltaTable) -> Existing:
     return Existing(table.metadata().configuration)
 
 
-def unsupported_features(table: DeltaTable) -> list[str]:
-    """Features of the table that a commit by delta-rs might break."""
+def obstacle(target: Target) -> str | None:
+    """Why delta-rs can't commit to what is at the target, or might break it; None if it can.
+
+    Raises:
+        TableError: as :func:`open_table`.
+    """
+    odd = sorted(_ODD_CHARACTERS & set(str(_folder(target))))
+    if odd:
+        return f"delta-rs cannot write to a path with {' '.join(odd)}"
+    try:
+        table = open_table(target)
+    except TableError as error:
+        if (_folder(target) / "_delta_log").is_dir():
+            return f"delta-rs {error.what}: {error.got}"
+        raise
+    return None if table is None else _table_obstacle(table)
+
+
+def _table_obstacle(table: DeltaTable) -> str | None:
     protocol = table.protocol()
     # Writer versions up to 2 know appendOnly and invariants only; from 7 on features are listed.
-    if protocol.min_writer_version <= 2:
-        return []
-    if protocol.min_writer_version < 7:
-        return [f"of writer version {protocol.min_writer_version}"]
     features = {*(protocol.writer_features or ()), *(protocol.reader_features or ())}
-    return sorted(features - _SAFE_FEATURES)
+    unknown = sorted(features - _SAFE_FEATURES)
+    if 2 < protocol.min_writer_version < 7:
+        unknown = [f"those of writer version {protocol.min_writer_version}"]
+    if unknown:
+        return f"delta-rs cannot write the table's features: {', '.join(unknown)}"
+    # An overwrite by delta-rs changes the schema but not what the table is partitioned by.
+    if table.metadata().partition_columns != ["split"]:
+        return "delta-rs cannot change by what the table is partitioned"
+    return None
 
 
-def _commit(
-    job: WriteJob, table: DeltaTable | None, files: Sequence[DataFile], transaction: Transaction
-) -> int:
-    """One transaction. Returns the table's new version."""
-    properties = table_properties(job.dataset, job.schema.layout, job.splits)
-    schema = _delta_schema(job)
-    # deltalake's one call that creates a table with its files refuses properties of one's own, so
-    # they get a commit before the data's. Killed in between, the next run goes on from there.
-    if table is None:
-        table = DeltaTable.create(
-            job.target.text,
-            schema,
-            mode="error",
-            partition_by=["split"],
-            description=description(job.dataset),
-            configuration=properties,
-            raise_if_key_not_exists=False,
+def _check_possible(target: Target, reason: str | None) -> None:
+    if reason is not None:
+        raise TableError(
+            "the writer columnar cannot commit to this table",
+            file=target,
+            got=reason,
+            hint="Use --writer spark",
         )
-    else:
-        _describe(table, description(job.dataset), properties)
+
+
+def _open_replaceable(job: WriteJob) -> tuple[DeltaTable | None, Existing | None]:
+    """The table as it is now, if the job may replace it and delta-rs can."""
+    table = open_table(job.target)
+    if table is None:
+        return None, None
+    _check_possible(job.target, _table_obstacle(table))
+    existing = inspect(table)
+    check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
+    return table, existing
+
+
+def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
+    """Makes the files the table's rows, and describes them. Returns the rows' version.
+
+    delta-rs would let two overwrites of an empty table both add their rows. So a commit here
+    is for one version only; if somebody else was first, it's made anew for what they left.
+    """
+    transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
+    for attempt in range(1, _ATTEMPTS + 1):
+        table, existing = _open_replaceable(job)
+        before = _version(table)
+        try:
+            if table is None:
+                table = _create(job)
+            # Else the last attempt's commit has succeeded, whatever it said.
+            if table.transaction_version(_APPLICATION) != transaction.version:
+                # Rows of another dataset or layout, which --force replaces, fit to none of ours.
+                same = existing is None or is_same(existing, job.dataset, job.schema.layout)
+                _replace_rows(job, table, files, transaction, whole=job.whole or not same)
+                table.update_incremental()
+            # Not before the rows: a run killed in between must not pass off others as ours.
+            _describe(table, description(job.dataset), _properties(job))
+            return _committed_version(table, job)
+        except DeltaError as error:
+            if attempt == _ATTEMPTS or _version(open_table(job.target)) == before:
+                raise TableError(
+                    "the commit to the table failed",
+                    file=job.target,
+                    got=first_line(error),
+                    hint="If somebody else is changing the table, run the ingest again",
+                ) from error
+    raise AssertionError
+
+
+def _create(job: WriteJob) -> DeltaTable:
+    """An empty table.
+
+    deltalake's one call that creates a table with its files refuses properties of one's own, so
+    they get a commit before the data's. Killed in between, the next run goes on from there.
+    """
+    return DeltaTable.create(
+        job.target.text,
+        _delta_schema(job),
+        mode="error",
+        partition_by=["split"],
+        description=description(job.dataset),
+        configuration=_properties(job),
+        raise_if_key_not_exists=False,
+    )
+
+
+def _replace_rows(
+    job: WriteJob,
+    table: DeltaTable,
+    files: Sequence[DataFile],
+    transaction: Transaction,
+    *,
+    whole: bool,
+) -> None:
+    """One transaction, on the version that the table was opened at."""
     table.create_write_transaction(
         [_add_action(file) for file in files],
         mode="overwrite",
-        schema=schema,
+        schema=_delta_schema(job),
         partition_by=["split"],
-        partition_filters=None if job.whole else [("split", "in", job.split_names)],
+        partition_filters=None if whole else [("split", "in", job.split_names)],
         commit_properties=CommitProperties(
-            custom_metadata={"userMetadata": job.commit_metadata}, app_transactions=[transaction]
+            custom_metadata={"userMetadata": job.commit_metadata},
+            app_transactions=[transaction],
+            max_commit_retries=0,
         ),
     )
-    return _version(table, job)
 
 
-def _version(table: DeltaTable, job: WriteJob) -> int:
+def _version(table: DeltaTable | None) -> int | None:
+    return None if table is None else table.version()
+
+
+def _properties(job: WriteJob) -> dict[str, str]:
+    return table_properties(job.dataset, job.schema.layout, job.splits)
+
+
+def _committed_version(table: DeltaTable, job: WriteJob) -> int:
     """Our commit's version, found by its run: others may have committed since."""
     table.update_incremental()
     for entry in table.history(20):
@@ -183,11 +258,17 @@ def _add_action(file: DataFile) -> AddAction:
 
 
 def _delta_schema(job: WriteJob) -> Schema:
+    """As Spark's SQL declares it, which cannot say that an array has no null elements."""
     plain = Schema.from_arrow(job.schema.arrow())
     comments = {column.name: column.comment for column in job.schema.columns}
     return Schema(
         [
-            Field(f.name, f.type, nullable=False, metadata={"comment": comments[f.name]})
+            Field(
+                f.name,
+                ArrayType(f.type.element_type) if isinstance(f.type, ArrayType) else f.type,
+                nullable=False,
+                metadata={"comment": comments[f.name]},
+            )
             for f in plain.fields
         ]
     )

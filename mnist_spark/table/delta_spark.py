@@ -15,16 +15,16 @@ from mnist_spark.errors import TableError
 from mnist_spark.session import first_line
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.properties import (
-    DATASET,
-    LAYOUT,
     Existing,
     check_replaceable,
     description,
+    is_same,
     table_properties,
 )
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from pyspark.sql.types import DataType
 
 
 def write(spark: SparkSession, job: WriteJob) -> Written:
@@ -39,7 +39,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
     properties = table_properties(job.dataset, job.schema.layout, job.splits)
     writer = job.frame(spark).writeTo(job.target.sql).option("userMetadata", job.commit_metadata)
-    if existing is not None and not _same_columns(existing, job):
+    same = is_same(existing, job.dataset, job.schema.layout)
+    if existing is not None and not same:
         # The only way to change all columns and all rows in one transaction; Delta gives no way
         # to keep NOT NULL in it.
         writer = writer.using("delta").partitionedBy(col("split"))
@@ -75,7 +76,10 @@ def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
         if error.getCondition() in _NOT_THERE:
             return None
         raise TableError(
-            "cannot inspect the target", file=job.target, got=first_line(error)
+            "cannot inspect the target",
+            file=job.target,
+            got=first_line(error),
+            hint="If the session lacks Delta Lake, start it with conf/spark-defaults.conf",
         ) from error
     if detail is None or detail["format"] != "delta":
         raise TableError(
@@ -96,14 +100,9 @@ _NOT_THERE = {
 }
 
 
-def _same_columns(existing: Existing, job: WriteJob) -> bool:
-    wanted = {DATASET: job.dataset.name, LAYOUT: str(job.schema.layout)}
-    return wanted.items() <= existing.properties.items()
-
-
 def _create_statement(job: WriteJob, properties: Mapping[str, str]) -> str:
     columns = ", ".join(
-        f"`{field.name}` {field.dataType.simpleString()} NOT NULL"
+        f"`{field.name}` {_sql_type(field.dataType)} NOT NULL"
         f" COMMENT {_literal(field.metadata['comment'])}"
         for field in job.schema.spark().fields
     )
@@ -111,6 +110,19 @@ def _create_statement(job: WriteJob, properties: Mapping[str, str]) -> str:
         f"CREATE TABLE {job.target.sql} ({columns}) USING delta PARTITIONED BY (split)"
         f" COMMENT {_literal(description(job.dataset))} TBLPROPERTIES ({_pairs(properties)})"
     )
+
+
+def _sql_type(kind: DataType) -> str:
+    """With the nullability of a struct's fields, which ``simpleString`` leaves out."""
+    from pyspark.sql.types import StructType
+
+    if not isinstance(kind, StructType):
+        return kind.simpleString()
+    fields = (
+        f"{field.name}: {_sql_type(field.dataType)}{'' if field.nullable else ' NOT NULL'}"
+        for field in kind.fields
+    )
+    return f"struct<{', '.join(fields)}>"
 
 
 def _pairs(properties: Mapping[str, str]) -> str:

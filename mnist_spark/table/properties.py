@@ -55,6 +55,12 @@ def description(dataset: Dataset) -> str:
     return f"{made}{dataset.title}: {dataset.description} Licence: {dataset.licence}."
 
 
+def is_same(existing: Existing | None, dataset: Dataset, layout: Layout) -> bool:
+    """Whether the table's rows are of this dataset and layout."""
+    wanted = {DATASET: dataset.name, LAYOUT: str(layout)}
+    return existing is not None and wanted.items() <= existing.properties.items()
+
+
 def check_replaceable(
     target: Target, existing: Existing | None, dataset: Dataset, layout: Layout, *, force: bool
 ) -> None:
@@ -63,18 +69,15 @@ def check_replaceable(
     Raises:
         TableError: the table isn't ours, or of another dataset or layout, and no ``force``.
     """
-    if existing is None or force:
+    if existing is None or force or is_same(existing, dataset, layout):
         return
-    found = {key: existing.properties.get(key) for key in (DATASET, LAYOUT)}
-    wanted = {DATASET: dataset.name, LAYOUT: str(layout)}
-    if found != wanted:
-        ours = found[DATASET] is not None
-        raise TableError(
-            "the target is another table",
-            file=target,
-            expected=f"dataset {dataset.name}, layout {layout}",
-            got=f"dataset {found[DATASET]}, layout {found[LAYOUT]}"
-            if ours
-            else "a table that mnist-spark did not make",
-            hint="Choose another target, or overwrite it with --force",
-        )
+    found = existing.properties
+    raise TableError(
+        "the target is another table",
+        file=target,
+        expected=f"dataset {dataset.name}, layout {layout}",
+        got=f"dataset {found[DATASET]}, layout {found.get(LAYOUT)}"
+        if DATASET in found
+        else "a table that mnist-spark did not make",
+        hint="Choose another target, or overwrite it with --force",
+    )

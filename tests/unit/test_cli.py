@@ -37,8 +37,7 @@ def run(capsys):
         try:
             code = main([str(arg) for arg in argv])
         except SystemExit as exit_:  # argparse's own way out
-            assert isinstance(exit_.code, int)
-            code = exit_.code
+            code = int(exit_.code or 0)
         return code, *capsys.readouterr()
 
     return run

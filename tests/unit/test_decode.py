@@ -7,6 +7,7 @@ import math
 import pickle
 import struct
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_rows_are_the_files_records_wherever_ranges_are_cut(data, layout, pixel_
         width = max(2, TYPES[pixel_code][1]) * shape[0] * shape[1]
         size = each * width + data.draw(st.integers(0, width - 1), "more bytes per batch")
         found = []
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             records_range = RecordRange(split or "", start, stop)
             for batch in decode.decode_range(images, labels, records_range, schema, size):
                 check_batch(batch, schema)

@@ -287,21 +287,26 @@ def test_only_local_folders(make_job, text):
         put(make_job(text), 1)
 
 
-class Failure(Exception):
+class FailureError(Exception):
     pass
 
 
 @pytest.mark.parametrize("existing", [True, False])
-@pytest.mark.parametrize("error", [Failure, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [FailureError, KeyboardInterrupt, OSError])
 def test_a_failure_in_the_block_leaves_the_old_table(folder, make_job, existing, error):
     folder.mkdir()
     if existing:
         put(make_job(), 1)
     before = snapshot(folder)
     job = make_job()
-    with pytest.raises(error), replacing(job) as new:
-        fill(new, job, 2)
-        raise error
+
+    def write() -> None:
+        with replacing(job) as new:
+            fill(new, job, 2)
+            raise error
+
+    with pytest.raises(error):
+        write()
     after = snapshot(folder)
     assert {k: v for k, v in after.items() if not k.endswith(".lock")} == {
         k: v for k, v in before.items() if not k.endswith(".lock")
@@ -378,6 +383,7 @@ def child(home: Path, target: Path, version: int, code: str) -> subprocess.Popen
     return subprocess.Popen(
         [sys.executable, "-c", script, str(home), str(target), str(version)],
         cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -472,6 +478,8 @@ def test_two_processes_take_turns_and_readers_always_find_a_table(tmp_path, fold
     put(make_job(), 0)
     log = tmp_path / "log"
     code = f"""
+        print("ready", flush=True)
+        sys.stdin.readline()
         with open({str(log)!r}, "a") as log:
             for _ in range(12):
                 with parquet.replacing(job) as new:
@@ -480,6 +488,13 @@ def test_two_processes_take_turns_and_readers_always_find_a_table(tmp_path, fold
                     print(version, "out", file=log, flush=True)
     """
     processes = [child(tmp_path, folder / "t", version, code) for version in (1, 2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     reads = 0
     while any(process.poll() is None for process in processes):
         assert (folder / "t").is_dir()  # at no moment is there nothing

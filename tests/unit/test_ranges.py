@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -40,7 +41,7 @@ def by_split(sizes, ranges):
         each = found[size.split]
         assert each[0].start == 0
         assert each[-1].stop == size.records
-        assert all(a.stop == b.start for a, b in zip(each, each[1:], strict=False))
+        assert all(a.stop == b.start for a, b in pairwise(each))
         lengths = {r.records for r in each}
         assert min(lengths) > 0
         assert max(lengths) - min(lengths) <= 1

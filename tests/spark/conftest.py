@@ -1,0 +1,67 @@
+"""One local Spark session and one small dataset for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mnist_spark import catalog, session
+from mnist_spark.sample import write_sample
+from tests.spark.processes import Drivers
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# The JVM reads it once, as it starts. Test machines are small.
+os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--driver-memory 1g pyspark-shell")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A generated dataset of 3,500 records.
+
+    Attributes:
+        description: path of its ``dataset.toml``: what ``ingest`` takes as the dataset.
+        folder: where its files are.
+        cache: cache folder of the test session, so that the user's isn't touched.
+    """
+
+    description: str
+    folder: Path
+    cache: Path
+    dataset: catalog.Dataset
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """``local[2]`` with Delta Lake, as ``ingest`` itself would start it."""
+    home = tmp_path_factory.mktemp("spark")
+    before = Path.cwd()
+    os.chdir(home)  # where Spark puts spark-warehouse
+    try:
+        active = session.session("local[2]", delta=True)
+    finally:
+        os.chdir(before)
+    yield active
+    active.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """3,000 training and 500 test records, in four gzip files."""
+    folder = tmp_path_factory.mktemp("tiny")
+    dataset = write_sample(folder / "in", train=3000, test=500, progress=False)
+    return Tiny(str(folder / "in" / "dataset.toml"), folder / "in", folder / "cache", dataset)
+
+
+@pytest.fixture(scope="session")
+def drivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
+    """Processes that ingest as they are told; tests may kill those that they take."""
+    pool = Drivers(tmp_path_factory.mktemp("drivers"))
+    yield pool
+    pool.close()

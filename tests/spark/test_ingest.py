@@ -1,0 +1,335 @@
+"""The main job, whole, on the real files: every pixel compared with an independent decoder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from mnist_spark import ingest
+from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
+
+TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+FILES = {"train": "train", "test": "t10k"}
+
+
+def expected(folder, split):
+    """Images (n, 784) and labels (n,), by nothing but gzip and struct."""
+    with gzip.open(folder / f"{FILES[split]}-images-idx3-ubyte.gz") as stream:
+        magic, n, rows, cols = struct.unpack(">IIII", stream.read(16))
+        assert (magic, rows, cols) == (0x803, 28, 28)
+        images = np.frombuffer(stream.read(), np.uint8).reshape(n, 784)
+    with gzip.open(folder / f"{FILES[split]}-labels-idx1-ubyte.gz") as stream:
+        assert struct.unpack(">II", stream.read(8)) == (0x801, n)
+        return images, np.frombuffer(stream.read(), np.uint8)
+
+
+def read(target, split, table_format="delta"):
+    """A split's rows by ``index``, through delta-rs or pyarrow."""
+    if table_format == "delta":
+        dataset = DeltaTable(target).to_pyarrow_dataset()
+    else:
+        import pyarrow.dataset as ds
+
+        dataset = ds.dataset(target, partitioning="hive")
+    return dataset.to_table(filter=pa.compute.field("split") == split).sort_by("index")
+
+
+def pixels(table, layout):
+    n = len(table)
+    if layout == "columns":
+        return np.stack([table[str(i)].to_numpy() for i in range(784)], axis=1)
+    column = table["image"].combine_chunks()
+    if layout == "array":
+        return column.flatten().to_numpy().reshape(n, 784)
+    if layout == "image":
+        origins = column.field("origin").to_pylist()
+        assert origins[:2] == ["train/0", "train/1"] or origins[:2] == ["test/0", "test/1"]
+        assert set(column.field("height").to_pylist()) == {28}
+        assert set(column.field("nChannels").to_pylist()) == {1}
+        assert set(column.field("mode").to_pylist()) == {0}
+        column = column.field("data")
+    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(n, 784)
+
+
+def check_rows(folder, target, layout="columns", table_format="delta"):
+    for split in ("train", "test"):
+        table = read(target, split, table_format)
+        images, labels = expected(folder, split)
+        assert table["index"].to_pylist() == list(range(len(labels)))
+        assert (table["label"].to_numpy() == labels).all()
+        assert (pixels(table, layout) == images).all()
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_real_data_as_a_delta_table(spark, real_data, tmp_path, name):
+    folder, target = real_data / name, tmp_path / "table"
+    report = ingest(name, target=target, source=folder, cache=tmp_path / "cache", spark=spark)
+    counts = {"train": [6000] * 10, "test": [1000] * 10}
+    if name == "mnist":
+        counts = {"train": TRAIN, "test": TEST}
+    assert report.rows == {"train": 60_000, "test": 10_000}
+    assert {split: list(c) for split, c in report.label_counts.items()} == counts
+    check_rows(folder, target)
+    table = DeltaTable(target)
+    for split in ("train", "test"):
+        labels = read(target, split)["label"].to_numpy()
+        assert np.bincount(labels).tolist() == counts[split]
+    fields = table.schema().fields
+    assert [f.name for f in fields] == [*map(str, range(784)), "label", "index", "split"]
+    assert {f.type.type for f in fields} == {"short", "integer", "string"}
+    assert not any(f.nullable for f in fields)
+    assert fields[30].metadata == {"comment": "pixel in row 1, column 2"}
+    metadata = table.metadata()
+    assert metadata.partition_columns == ["split"]
+    assert metadata.configuration["mnist_spark.dataset"] == name
+    assert metadata.configuration["mnist_spark.generated"] == "false"
+    digests = {s.payload_sha256 for s in report.sources}
+    assert digests <= set(metadata.configuration.values())
+    assert len(digests) == 4
+    assert metadata.description is not None
+    assert metadata.description.startswith({"mnist": "MNIST", "fashion-mnist": "Fashion"}[name])
+    # Spark sees the same.
+    frame = spark.read.format("delta").load(str(target))
+    assert frame.groupBy("split").count().orderBy("split").collect() == [
+        ("test", 10_000),
+        ("train", 60_000),
+    ]
+
+
+@pytest.mark.parametrize("layout", ["binary", "array", "image"])
+def test_real_data_in_other_layouts(spark, real_data, tmp_path, layout):
+    folder, target = real_data / "mnist", tmp_path / "table"
+    ingest(target=target, source=folder, cache=tmp_path / "cache", layout=layout, spark=spark)
+    check_rows(folder, target, layout)
+
+
+@pytest.mark.parametrize(("writer", "layout"), [("columnar", "columns"), ("spark", "binary")])
+def test_real_data_as_a_parquet_table(spark, real_data, tmp_path, writer, layout):
+    folder, target = real_data / "mnist", tmp_path / "table"
+    report = ingest(
+        target=target,
+        source=folder,
+        cache=tmp_path / "cache",
+        format="parquet",
+        layout=layout,
+        writer=writer,
+        spark=spark,
+    )
+    assert report.table_version is None
+    check_rows(folder, target, layout, table_format="parquet")
+    properties = json.loads((target / "_mnist_spark.json").read_text())["properties"]
+    assert properties["mnist_spark.dataset"] == "mnist"
+
+
+def test_the_spark_writer_on_real_data(spark, real_data, tmp_path):
+    folder, target = real_data / "mnist", tmp_path / "table"
+    report = ingest(
+        target=target, source=folder, cache=tmp_path / "cache", writer="spark", spark=spark
+    )
+    assert (report.writer, report.writer_reason) == ("spark", "as asked")
+    check_rows(folder, target)
+
+
+def test_a_catalog_table(spark, tiny):
+    spark.sql("CREATE DATABASE IF NOT EXISTS lake")
+    try:
+        for version in (1, 2):
+            report = ingest(tiny.description, target="lake.digits", cache=tiny.cache, spark=spark)
+            assert report.writer == "spark"
+            assert report.table_version == version
+        assert spark.table("lake.digits").count() == 3500
+    finally:
+        spark.sql("DROP DATABASE lake CASCADE")
+
+
+def test_the_report(spark, tiny, tmp_path):
+    report = ingest(
+        tiny.description, target=tmp_path / "t", cache=tiny.cache, ranges=5, spark=spark
+    )
+    assert report.generated
+    assert report.ranges == [
+        "train[0:750]",
+        "train[750:1500]",
+        "train[1500:2250]",
+        "train[2250:3000]",
+        "test[0:500]",
+    ]
+    assert report.table_files == 5
+    assert report.table_bytes == sum(f.stat().st_size for f in tmp_path.rglob("*.parquet"))
+    assert report.payload_bytes == 3500 * 785 + 2 * (16 + 8)
+    assert list(report.seconds) == ["download", "unpack", "check", "session", "write"]
+    assert [s.url for s in report.sources] == [
+        (tiny.folder / split.files[i].name).as_uri()
+        for split in tiny.dataset.splits
+        for i in (0, 1)
+    ]
+    assert json.loads(report.to_json())["rows"] == {"train": 3000, "test": 500}
+    assert "train 3,000, test 500" in report.summary()
+
+
+def damaged(tiny, folder, name, change):
+    """A copy of the tiny dataset with one payload changed and its digests adjusted or not."""
+    folder.mkdir()
+    for file in tiny.folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+    return folder
+
+
+def forget_digests(folder):
+    """Leaves the dataset's digests and file sizes out, so that only IDX itself can tell."""
+    path = folder / "dataset.toml"
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("sha256", "payload_sha256", "size"))]
+    path.write_text("\n".join(kept))
+    return folder
+
+
+def regzip(change):
+    return lambda data: gzip.compress(bytes(change(bytearray(gzip.decompress(data)))))
+
+
+def set_byte(at, value):
+    def change(payload):
+        payload[at] = value
+        return payload
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "forget", "error", "message"),
+    [
+        ("t10k-labels-idx1-ubyte.gz", lambda d: d[:-9], False, DownloadError, "size"),
+        ("t10k-labels-idx1-ubyte.gz", lambda d: d[:20] + b"x" + d[21:], False, DownloadError, "2"),
+        ("t10k-labels-idx1-ubyte.gz", lambda d: d[:-9], True, DownloadError, "gzip"),
+        ("train-images-idx3-ubyte.gz", regzip(set_byte(0, 1)), True, IdxError, "magic number"),
+        ("train-images-idx3-ubyte.gz", regzip(set_byte(2, 7)), True, IdxError, "type code"),
+        ("train-images-idx3-ubyte.gz", regzip(set_byte(3, 0)), True, IdxError, "rank"),
+        ("train-images-idx3-ubyte.gz", regzip(set_byte(7, 1)), True, IdxError, "bytes for shape"),
+        ("train-labels-idx1-ubyte.gz", regzip(set_byte(8, 10)), True, IdxError, r"records \[0\]"),
+        (
+            "train-labels-idx1-ubyte.gz",
+            regzip(lambda p: p + b"0"),
+            True,
+            (IntegrityError, DownloadError),
+            "3,009|more",
+        ),
+    ],
+)
+def test_bad_input_leaves_the_old_table(
+    spark, tiny, tmp_path, name, change, forget, error, message
+):
+    target = tmp_path / "table"
+    ingest(tiny.description, target=target, cache=tiny.cache, layout="binary", spark=spark)
+    before = DeltaTable(target).to_pyarrow_dataset().to_table().sort_by("index")
+    folder = damaged(tiny, tmp_path / "bad", name, change)
+    if forget:
+        forget_digests(folder)
+    with pytest.raises(error, match=message) as caught:
+        ingest(
+            str(folder / "dataset.toml"),
+            target=target,
+            cache=tmp_path / "cache",
+            layout="binary",
+            spark=spark,
+        )
+    assert "\n" not in str(caught.value)
+    assert "sample" in str(caught.value)
+    assert DeltaTable(target).version() == 1
+    assert DeltaTable(target).to_pyarrow_dataset().to_table().sort_by("index") == before
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+@pytest.mark.parametrize("table_format", ["delta", "parquet"])
+def test_another_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer, table_format):
+    target = tmp_path / "table"
+    options = {
+        "target": target,
+        "cache": tiny.cache,
+        "writer": writer,
+        "format": table_format,
+        "spark": spark,
+    }
+    ingest(tiny.description, layout="binary", **options)
+    with pytest.raises(
+        TableError, match="layout array, got dataset sample, layout binary.*--force"
+    ):
+        ingest(tiny.description, layout="array", **options)
+    assert read(target, "test", table_format)["image"].type == pa.binary()
+    ingest(tiny.description, layout="array", force=True, **options)
+    assert pa.types.is_list(read(target, "test", table_format)["image"].type)
+    assert len(read(target, "train", table_format)) == 3000
+
+
+@pytest.mark.parametrize("writer", ["auto", "spark"])
+def test_a_foreign_delta_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer):
+    target = str(tmp_path / "table")
+    spark.range(5).write.format("delta").save(target)
+    options = {"target": target, "cache": tiny.cache, "writer": writer, "spark": spark}
+    with pytest.raises(TableError, match="did not make.*--force"):
+        ingest(tiny.description, layout="binary", **options)
+    assert spark.read.format("delta").load(target).count() == 5
+    ingest(tiny.description, layout="binary", force=True, **options)
+    assert len(read(target, "test")) == 500
+    assert spark.read.format("delta").option("versionAsOf", 0).load(target).count() == 5
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+@pytest.mark.parametrize("table_format", ["delta", "parquet"])
+def test_a_folder_that_is_no_table_is_never_touched(spark, tiny, tmp_path, writer, table_format):
+    target = tmp_path / "home"
+    target.mkdir()
+    (target / "thesis.txt").write_text("years of work")
+    with pytest.raises(TableError, match="not a (Delta|Parquet) table"):
+        ingest(
+            tiny.description,
+            target=target,
+            cache=tiny.cache,
+            writer=writer,
+            format=table_format,
+            force=True,
+            spark=spark,
+        )
+    assert [f.name for f in target.rglob("*")] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+@pytest.mark.parametrize("table_format", ["delta", "parquet"])
+def test_one_split(spark, tiny, tmp_path, writer, table_format):
+    target = tmp_path / "table"
+    options = {
+        "target": target,
+        "cache": tiny.cache,
+        "layout": "binary",
+        "writer": writer,
+        "format": table_format,
+        "spark": spark,
+    }
+    ingest(tiny.description, split="test", **options)
+    assert len(read(target, "test", table_format)) == 500
+    report = ingest(tiny.description, split=["train"], **options)
+    assert report.rows == {"train": 3000}
+    assert len(read(target, "train", table_format)) == 3000
+    assert len(read(target, "test", table_format)) == 500
+
+
+def test_wrong_words_list_the_right_ones(spark, tiny, tmp_path):
+    for wrong, listed in (
+        ({"layout": "rows"}, "columns, binary, array, image"),
+        ({"format": "orc"}, "delta, parquet"),
+        ({"writer": "fast"}, "auto, columnar, spark"),
+        ({"split": "valid"}, "all, train, test"),
+        ({"ranges": 0}, "1 or more"),
+    ):
+        with pytest.raises(UsageError, match=listed) as caught:
+            ingest(tiny.description, target=tmp_path / "t", cache=tiny.cache, spark=spark, **wrong)
+        assert caught.value.exit_code == 2

@@ -1,0 +1,162 @@
+"""The commands as users start them, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*args, cwd, **env):
+    """Runs a command; its stdout, stderr and exit code."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MNIST_SPARK", "PYSPARK"))}
+    return subprocess.run(
+        [str(arg) for arg in args],
+        cwd=cwd,
+        env=clean | env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_spark_submit(real_data, tmp_path):
+    """Settings from ``conf/``, code from the installed package."""
+    done = run(
+        Path(sys.executable).with_name("spark-submit"),
+        "--properties-file",
+        ROOT / "conf" / "spark-defaults.conf",
+        "--master",
+        "local[2]",
+        ROOT / "jobs" / "ingest.py",
+        "--target",
+        tmp_path / "table",
+        "--source",
+        real_data / "mnist",
+        "--cache",
+        tmp_path / "cache",
+        "--report",
+        tmp_path / "report.json",
+        cwd=tmp_path,
+        PYSPARK_PYTHON=sys.executable,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["rows"] == {"train": 60_000, "test": 10_000}
+    assert report["writer"] == "columnar"
+    rows = DeltaTable(tmp_path / "table").to_pyarrow_dataset()
+    assert rows.count_rows() == 70_000
+    assert rows.count_rows(filter=pc.field("label") == 1) == 6742 + 1135
+
+
+def test_spark_submit_with_the_wheel(tiny, tmp_path):
+    """``--py-files`` alone brings the package: it is hidden where it is installed."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    # Spark puts zip files on its workers' path, and a wheel is one, but only by this name.
+    package = wheel.rename(tmp_path / "mnist_spark.zip")
+    hide = tmp_path / "hide"
+    hide.mkdir()
+    # An editable install is a finder on sys.meta_path; this removes it at every Python's start.
+    (hide / "sitecustomize.py").write_text(
+        "import sys\n"
+        "sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in repr(f)]\n"
+        "class Late(list):\n"
+        "    def append(self, f):\n"
+        "        '__editable__' in repr(f) or super().append(f)\n"
+        "sys.meta_path = Late(sys.meta_path)\n"
+    )
+    done = run(
+        Path(sys.executable).with_name("spark-submit"),
+        "--master",
+        "local[2]",
+        "--py-files",
+        package,
+        ROOT / "jobs" / "ingest.py",
+        "--dataset",
+        tiny.description,
+        "--target",
+        tmp_path / "table",
+        "--cache",
+        tiny.cache,
+        cwd=tmp_path,
+        PYSPARK_PYTHON=sys.executable,
+        PYTHONPATH=str(hide),
+    )
+    assert done.returncode == 0, done.stderr
+    assert DeltaTable(tmp_path / "table").to_pyarrow_dataset().count_rows() == 3500
+
+
+def test_the_command_and_its_failures(tiny, tmp_path):
+    """Cold, quiet, one line when it fails, and the old table is still there."""
+    command = [Path(sys.executable).with_name("mnist-spark"), "ingest", "--cache", tiny.cache]
+    command += ["--master", "local[2]", "--target", tmp_path / "table", "--layout", "binary"]
+    done = run(*command, "--dataset", tiny.description, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "rows    train 3,000, test 500" in done.stdout
+    # What the JVM says before any setting of ours can reach it, and nothing else.
+    assert [line for line in done.stderr.splitlines() if "incubator" not in line] == []
+
+    target = tmp_path / "table"
+    no_source = run(*command, "--source", tmp_path / "nothing", cwd=tmp_path)
+    assert no_source.returncode == 1
+    assert len(no_source.stderr.splitlines()) == 1, no_source.stderr
+    assert no_source.stderr.startswith("mnist-spark: DownloadError: no mirror gave the file")
+    assert DeltaTable(target).version() == 1
+
+
+def test_no_java(tiny, tmp_path):
+    """Said in one line, with what to install."""
+    done = run(
+        Path(sys.executable).with_name("mnist-spark"),
+        "ingest",
+        "--dataset",
+        tiny.description,
+        "--cache",
+        tiny.cache,
+        "--target",
+        tmp_path / "table",
+        cwd=tmp_path,
+        JAVA_HOME=str(tmp_path / "nowhere"),
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "no fitting Java: expected Java 17 or 21, got none in JAVA_HOME" in done.stderr
+    assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize("source", [None, "given"])
+def test_make_runs_job(tiny, tmp_path, source):
+    """``jobs/run.py`` without a network: the sample, loudly; with a wrong source: an error."""
+    env = {"MNIST_SPARK_CACHE": str(tmp_path / "cache")}
+    # No host can be looked up and none reached: a proxy that isn't there.
+    env |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    if source:
+        env["MNIST_SPARK_SOURCE"] = str(tmp_path / "none")
+    done = run(sys.executable, ROOT / "jobs" / "run.py", tmp_path / "out", cwd=tmp_path, **env)
+    if source:
+        assert done.returncode == 1
+        assert not (tmp_path / "out" / "mnist-sample").exists()
+        return
+    assert done.returncode == 0, done.stderr
+    assert "This is NOT MNIST" in done.stderr
+    assert "azureopendatastorage.blob.core.windows.net" in done.stderr
+    assert "five rows" in done.stdout
+    table = DeltaTable(tmp_path / "out" / "mnist-sample")
+    assert table.metadata().configuration["mnist_spark.generated"] == "true"
+    assert "Generated sample" in (table.metadata().description or "")
+    assert table.to_pyarrow_dataset().count_rows() == 70_000
+    assert not (tmp_path / "out" / "mnist").exists()
