@@ -16,11 +16,15 @@ from mnist_spark.catalog import datasets
 from mnist_spark.ingest import ingest
 from mnist_spark.report import IngestReport
 from mnist_spark.sample import write_sample
+from mnist_spark.tabular import KMNIST, MNIST, FashionMNIST
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 __all__ = [
+    "KMNIST",
+    "MNIST",
+    "FashionMNIST",
     "IngestReport",
     "__version__",
     "datasets",

@@ -6,7 +6,10 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class MnistSparkError(Exception):
@@ -114,3 +117,17 @@ class TableError(MnistSparkError):
 
 class SparkError(MnistSparkError):
     """Spark could not be started or failed to run the job."""
+
+
+def one_of(valid: type[E], what: str, name: str) -> E:
+    """The member of that name.
+
+    Raises:
+        UsageError: there is none; lists those that there are.
+    """
+    try:
+        return valid(name)
+    except ValueError:
+        raise UsageError(
+            f"unknown {what}", expected=f"one of {', '.join(valid)}", got=repr(name)
+        ) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mnist_spark import catalog, session
 from mnist_spark._version import __version__
 from mnist_spark.download import cache_folder
-from mnist_spark.errors import UsageError
+from mnist_spark.errors import UsageError, one_of
 from mnist_spark.prepare import Steps, prepare
 from mnist_spark.report import IngestReport, SourceFile
 from mnist_spark.schema import Layout, catalog_schema
@@ -61,9 +61,9 @@ def ingest(
     """
     found = catalog.find(dataset)
     wanted = found.select(split)
-    schema = catalog_schema(found, Layout.of(layout))
-    place, table_format = Target.parse(str(target)), Format.of(format)
-    choice = choose_writer(Writer.of(writer), place, table_format)
+    schema = catalog_schema(found, one_of(Layout, "layout", layout))
+    place, table_format = Target.parse(str(target)), one_of(Format, "format", format)
+    choice = choose_writer(one_of(Writer, "writer", writer), place, table_format)
     if ranges is not None and ranges < 1:
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
     steps = Steps()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from mnist_spark.errors import LayoutError, UsageError
+from mnist_spark.errors import LayoutError
 
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
@@ -28,20 +28,6 @@ class Layout(StrEnum):
     """One column ``image``, an array of rows×cols values."""
     IMAGE = "image"
     """One column ``image``, Spark's ImageSchema struct."""
-
-    @classmethod
-    def of(cls, name: str) -> Layout:
-        """The layout of that name.
-
-        Raises:
-            UsageError: lists the valid ones.
-        """
-        try:
-            return cls(name)
-        except ValueError:
-            raise UsageError(
-                "unknown layout", expected=f"one of {', '.join(cls)}", got=repr(name)
-            ) from None
 
 
 # Spark has no unsigned byte and its tinyint ends at 127, so both byte types become smallint.

@@ -18,7 +18,7 @@ from pyspark.sql.types import StructType
 
 from mnist_spark import catalog, decode
 from mnist_spark.download import cache_folder
-from mnist_spark.errors import UsageError
+from mnist_spark.errors import UsageError, one_of
 from mnist_spark.prepare import Pair, open_pair, prepare
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
@@ -110,7 +110,10 @@ class IdxDataSource(DataSource):
         return [open_pair("", options["images"], options["labels"])]
 
     def _table_schema(self, pairs: Sequence[Pair]) -> TableSchema:
-        first, layout = pairs[0], Layout.of(self.options.get("layout", Layout.COLUMNS))
+        first, layout = (
+            pairs[0],
+            one_of(Layout, "layout", self.options.get("layout", Layout.COLUMNS)),
+        )
         return table_schema(
             layout,
             first.image_shape,
@@ -125,7 +128,7 @@ class MnistDataSource(DataSource):
 
     Options:
         dataset: its name in the catalog (default ``mnist``), or a TOML file that describes one.
-        split: ``all`` (default), or the name of one split.
+        split: ``all`` (default), or the names of splits, separated by commas.
         source: folder or base URL instead of the catalog's mirrors.
         cache: the driver's cache folder.
         layout, ranges, parallelism: as for format ``idx``.
@@ -145,7 +148,7 @@ class MnistDataSource(DataSource):
         dataset = self._dataset()
         prepared = prepare(
             dataset,
-            dataset.select(self.options.get("split", catalog.ALL_SPLITS)),
+            dataset.select(self.options.get("split", catalog.ALL_SPLITS).split(",")),
             source=self.options.get("source"),
             cache=cache_folder(self.options.get("cache")),
         )
@@ -158,8 +161,7 @@ class MnistDataSource(DataSource):
         return catalog.find(self.options.get("dataset", "mnist"))
 
     def _table_schema(self) -> TableSchema:
-        layout = Layout.of(self.options.get("layout", Layout.COLUMNS))
-        return catalog_schema(self._dataset(), layout)
+        return catalog_schema(self._dataset(), _layout(self.options))
 
 
 def _check_options(source: DataSource, valid: Sequence[str]) -> None:
@@ -170,6 +172,10 @@ def _check_options(source: DataSource, valid: Sequence[str]) -> None:
             expected=f"some of {', '.join(valid)}",
             got=", ".join(unknown),
         )
+
+
+def _layout(options: Mapping[str, str]) -> Layout:
+    return one_of(Layout, "layout", options.get("layout", Layout.COLUMNS))
 
 
 def _number(options: Mapping[str, str], name: str) -> int | None:

@@ -35,13 +35,6 @@ class Format(StrEnum):
     DELTA = "delta"
     PARQUET = "parquet"
 
-    @classmethod
-    def of(cls, name: str) -> Format:
-        """The format of that name; raises a UsageError that lists the valid ones."""
-        if name not in list(cls):
-            raise UsageError("unknown format", expected=f"one of {', '.join(cls)}", got=repr(name))
-        return cls(name)
-
 
 class Writer(StrEnum):
     """Who writes the files and commits them."""
@@ -49,13 +42,6 @@ class Writer(StrEnum):
     AUTO = "auto"
     COLUMNAR = "columnar"
     SPARK = "spark"
-
-    @classmethod
-    def of(cls, name: str) -> Writer:
-        """The writer of that name; raises a UsageError that lists the valid ones."""
-        if name not in list(cls):
-            raise UsageError("unknown writer", expected=f"one of {', '.join(cls)}", got=repr(name))
-        return cls(name)
 
 
 @dataclass(frozen=True)

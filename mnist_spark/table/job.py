@@ -14,7 +14,6 @@ from mnist_spark.catalog import Dataset
 from mnist_spark.prepare import PreparedSplit
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import TableSchema
-from mnist_spark.source import register
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -87,6 +86,8 @@ class WriteJob:
 
     def frame(self, spark: SparkSession) -> DataFrame:
         """The rows, lazily: executors decode them range by range."""
+        from mnist_spark.source import register
+
         register(spark)
         return spark.read.format("idx").options(**self.read_options()).load()
 

@@ -159,7 +159,7 @@ class Bench:
                 error = f"exit code {seen.status}: {_last_line(log)}"
         except TimeoutError as late:
             seen, error = measure.Run(0.0), str(late)
-        noted = [json.loads(line) for line in output.read_text().splitlines()]
+        noted = [json.loads(line) for line in _lines(output)]
         run = {
             "kind": kind,
             "key": key,
@@ -194,8 +194,14 @@ def _times(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = _lines(log)
     return lines[-1][:300] if lines else "no output"
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -61,6 +61,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 axis.text(seconds * 1.08, place, _seconds(seconds), va="center", weight=bold)
             axis.set_xscale("log")
             axis.set_xlim(shortest / 2, longest * 2.2)
+            axis.set_ylim(-0.6, len(shown) - 0.4)
             axis.set_title(title, fontsize=8.5, loc="left")
             axis.xaxis.set_visible(False)
             axis.tick_params(axis="y", length=0)
@@ -75,12 +76,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
             x=0.01,
             ha="left",
         )
-        figure.savefig(path, dpi=130, metadata={"Software": None})
+        figure.savefig(path, dpi=130, metadata={"Software": None}, pil_kwargs={"optimize": True})
         plt.close(figure)
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from tests.benchmarks.data import PIXELS, SPLITS, load, tree_bytes
 
@@ -55,12 +57,19 @@ def content(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Con
     )
 
 
-def check(table: Path, wanted: dict[str, Content]) -> Size:
+def check(table: Path, wanted: Mapping[str, Content]) -> Size:
     """Checks columns, types, partitioning, rows, labels and pixels.
 
     Raises:
-        ValueError: what differs.
+        ValueError: what differs, or why it can't be read.
     """
+    try:
+        return _check(table, wanted)
+    except (DeltaError, duckdb.Error) as error:
+        raise ValueError(f"unreadable: {error}") from error
+
+
+def _check(table: Path, wanted: Mapping[str, Content]) -> Size:
     delta = DeltaTable(str(table))
     types = {field.name: str(field.type.type) for field in delta.schema().fields}
     smallint = {str(i): "short" for i in range(PIXELS)} | {"label": "short"}

@@ -19,6 +19,7 @@ import psutil
 from tests.benchmarks import disturb
 
 INTERVAL = 0.05
+_GRACE = 15.0
 _TREE_EVERY = 3  # samples between looks for new processes, which cost more than samples
 _PSS_EVERY = 10  # the kernel walks page tables for PSS, which holds up the process being watched
 
@@ -88,10 +89,12 @@ def run(
                 if time.monotonic() - result.started > timeout:
                     raise TimeoutError(f"no end after {timeout:.0f} s")
                 time.sleep(INTERVAL)
+            result.seconds = time.monotonic() - result.started
+            # The JVM removes its temporary files after the driver has ended.
+            tree.wait(_GRACE)
         finally:
             tree.kill()
             process.wait()
-    result.seconds = time.monotonic() - result.started
     result.status = process.returncode
     result.sampler_cpu = time.process_time() - own
     tree_cpu = result.cpu[-1][1] if result.cpu else 0.0
@@ -106,7 +109,6 @@ class _Tree:
         self._pid = pid
         self._root = psutil.Process(pid)
         self._members: list[psutil.Process] = []
-        self._kinds: dict[psutil.Process, str] = {}
         self._samples = 0
 
     def sample(self, result: Run) -> None:
@@ -117,6 +119,9 @@ class _Tree:
         peaks, rss, pss, cpu = result.peaks, 0, 0, 0.0
         for process in self._members:
             try:
+                kind = self._kind(process)
+                if kind == "jvm" and self._borrows(process):
+                    continue
                 resident, highest = _memory(process.pid)
                 pss += _pss(process.pid) if with_pss else 0
                 times = process.cpu_times()
@@ -125,11 +130,14 @@ class _Tree:
             rss += resident
             # What a parent has reaped counts as its children's.
             cpu += times.user + times.system + times.children_user + times.children_system
-            kind = self._kinds[process]
             setattr(peaks, kind, max(getattr(peaks, kind), highest))
         peaks.rss, peaks.pss = max(peaks.rss, rss), max(peaks.pss, pss)
         if not result.cpu or cpu >= result.cpu[-1][1]:  # less: one ended between two looks
             result.cpu.append((time.monotonic(), cpu))
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the processes that were seen last have ended."""
+        psutil.wait_procs([p for p in self._members if p != self._root], timeout=seconds)
 
     def kill(self) -> None:
         """Ends what is left of the tree, by process, never by name."""
@@ -145,17 +153,23 @@ class _Tree:
             self._members = [self._root, *self._root.children(recursive=True)]
         except psutil.Error:
             return
-        for process in self._members:
-            if self._kinds.get(process) in (None, "worker"):  # a worker may yet become a JVM
-                self._kinds[process] = self._kind(process)
 
     def _kind(self, process: psutil.Process) -> str:
+        """Of a process as it is now: by its program, not its name, which may be a thread's."""
         if process.pid == self._pid:
             return "driver"
-        try:
-            return "jvm" if process.name() == "java" else "worker"
-        except psutil.Error:
-            return "worker"
+        return "jvm" if _program(process.pid) == "java" else "worker"
+
+    def _borrows(self, process: psutil.Process) -> bool:
+        """Whether it is a JVM's child that is about to become another program.
+
+        Until then it has the JVM's memory, which must not be counted twice.
+        """
+        return _program(process.ppid()) == "java"
+
+
+def _program(pid: int) -> str:
+    return Path(f"/proc/{pid}/exe").readlink().name
 
 
 def _memory(pid: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pyspark.ml.image import ImageSchema
 from pyspark.sql.functions import col, spark_partition_id
 
 import mnist_spark
-from mnist_spark import idx, session
+from mnist_spark import MNIST, idx, session
 from mnist_spark.errors import IdxError, UsageError
 
 
@@ -145,3 +145,15 @@ def test_bad_options_of_mnist(reader, options, message):
     with pytest.raises(PySparkException) as caught:
         reader("mnist", **options).collect()
     assert message in str(session.from_spark(caught.value))
+
+
+def test_the_workflow_of_azure_open_datasets(spark, real_data, tmp_path):
+    options = {"source": real_data / "mnist", "cache": tmp_path / "cache"}
+    mnist = MNIST.get_tabular_dataset(dataset_filter="test", **options)
+    frame = mnist.to_spark_dataframe()
+    assert frame.columns == [*map(str, range(784)), "label"]
+    assert {f.dataType.simpleString() for f in frame.schema} == {"smallint"}
+    assert frame.count() == 10_000
+    assert [row["label"] for row in frame.select("label").take(5)] == [7, 2, 1, 0, 4]
+    both = MNIST.get_tabular_dataset(["train", "test"], **options).to_spark_dataframe(spark)
+    assert both.count() == 70_000

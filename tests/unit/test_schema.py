@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mnist_spark import catalog
-from mnist_spark.errors import LayoutError, UsageError
+from mnist_spark.errors import LayoutError, UsageError, one_of
 from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
 
 UBYTE = np.dtype("u1")
@@ -124,8 +124,10 @@ def test_large_images_fit_into_one_column_but_not_into_many():
 
 
 def test_layouts_by_name():
-    assert [Layout.of(name) for name in ("columns", "binary", "array", "image")] == list(Layout)
+    assert [
+        one_of(Layout, "layout", name) for name in ("columns", "binary", "array", "image")
+    ] == list(Layout)
     for name in ("", "Columns", "column"):
         message = f"expected one of columns, binary, array, image, got '{name}'"
         with pytest.raises(UsageError, match=message):
-            Layout.of(name)
+            one_of(Layout, "layout", name)

@@ -1,0 +1,260 @@
+"""Which writer ``auto`` takes, and that none breaks a table that it can't write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from mnist_spark.errors import TableError, UsageError
+from mnist_spark.ingest import ingest
+from mnist_spark.table import Format, Writer, choose_writer
+from mnist_spark.table.target import Target
+from tests.spark.tables import dataset_of, expected
+
+ROWS = 3500
+
+
+def choose(target: object, writer: str = "auto", table_format: str = "delta"):
+    return choose_writer(Writer(writer), Target.parse(str(target)), Format(table_format))
+
+
+@pytest.fixture
+def write(spark, tiny):
+    def run(target: Path, writer: str = "auto", **options: object):
+        return ingest(
+            tiny.description,
+            target=target,
+            cache=tiny.cache,
+            writer=writer,
+            spark=spark,
+            **({"layout": "binary"} | options),
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class Feature:
+    """SQL that gives a table a feature, and what the reason for the choice names."""
+
+    name: str
+    statement: str
+
+
+FEATURES = {
+    "column mapping": Feature(
+        "columnMapping",
+        "ALTER TABLE {} SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
+        " delta.minReaderVersion = 3, delta.minWriterVersion = 7)",
+    ),
+    "column mapping, legacy protocol": Feature(
+        "writer version 5",
+        "ALTER TABLE {} SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
+        " delta.minReaderVersion = 2, delta.minWriterVersion = 5)",
+    ),
+    "deletion vectors": Feature(
+        "deletionVectors",
+        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableDeletionVectors = true);"
+        "DELETE FROM {} WHERE index = 7",
+    ),
+    "constraint": Feature(
+        "writer version 3", "ALTER TABLE {} ADD CONSTRAINT digits CHECK (label BETWEEN 0 AND 9)"
+    ),
+    "row tracking": Feature(
+        "rowTracking", "ALTER TABLE {} SET TBLPROPERTIES (delta.enableRowTracking = true)"
+    ),
+    "change data feed": Feature(
+        "writer version 4", "ALTER TABLE {} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+    ),
+    "in-commit timestamps": Feature(
+        "inCommitTimestamp",
+        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableInCommitTimestamps = true)",
+    ),
+}
+
+
+def content(spark, path: Path) -> list[tuple[object, ...]]:
+    """By Spark, which knows all features."""
+    frame = spark.read.format("delta").load(str(path)).select("split", "index", "label", "image")
+    return sorted(map(tuple, frame.collect()))
+
+
+def all_rows(dataset) -> list[tuple[object, ...]]:
+    rows = expected(dataset, "binary").select(["split", "index", "label", "image"]).to_pylist()
+    return sorted(tuple(row.values()) for row in rows)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_that_delta_rs_cannot_write(write, spark, tiny, tmp_path, name):
+    feature, path = FEATURES[name], tmp_path / "t"
+    write(path)
+    for statement in feature.statement.split(";"):
+        spark.sql(statement.format(*[f"delta.`{path}`"] * 2))
+    before = content(spark, path)
+    log = sorted((path / "_delta_log").iterdir())
+    with pytest.raises(UsageError, match=rf"columnar cannot be used.*{feature.name}.*writer spark"):
+        write(path, "columnar")
+    assert sorted((path / "_delta_log").iterdir()) == log
+    assert content(spark, path) == before
+    report = write(path)
+    assert report.writer == Writer.SPARK
+    assert feature.name in report.writer_reason
+    assert content(spark, path) == all_rows(tiny.dataset)
+    assert feature.name in choose(path).reason  # the feature is still there
+
+
+def test_a_generated_column(write, spark, tiny, tmp_path):
+    path = tmp_path / "t"
+    spark.sql(
+        f"CREATE TABLE delta.`{path}` (image BINARY NOT NULL, label SMALLINT NOT NULL,"
+        " index INT NOT NULL, split STRING NOT NULL, odd INT GENERATED ALWAYS AS (label % 2))"
+        " USING delta PARTITIONED BY (split) TBLPROPERTIES ("
+        " mnist_spark.dataset = 'sample', mnist_spark.layout = 'binary')"
+    )
+    with pytest.raises(UsageError, match="writer version 4"):
+        write(path, "columnar")
+    report = write(path)
+    assert (report.writer, content(spark, path)) == (Writer.SPARK, all_rows(tiny.dataset))
+    wrong = spark.read.format("delta").load(str(path)).where("odd IS NULL OR odd != label % 2")
+    assert wrong.count() == 0
+
+
+@pytest.mark.parametrize("writer", ["auto", "columnar", "spark"])
+def test_an_append_only_table(write, spark, tiny, tmp_path, writer):
+    path = tmp_path / "t"
+    write(path)
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.appendOnly = true)")
+    with pytest.raises(TableError, match=r"(?i)append.?only"):
+        write(path, writer)
+    assert DeltaTable(str(path)).version() == 2
+    assert content(spark, path) == all_rows(tiny.dataset)
+
+
+@pytest.mark.parametrize("columns", [[], ["a"], ["a", "split"]])
+def test_by_force_over_a_table_partitioned_otherwise(write, spark, tiny, tmp_path, columns):
+    import pyarrow as pa
+
+    path = tmp_path / "t"
+    rows = pa.table({"a": [1, 2], "b": ["x", "y"], "split": ["train", "test"]})
+    write_deltalake(str(path), rows, partition_by=columns or None)
+    with pytest.raises(UsageError, match="partitioned"):
+        write(path, "columnar", force=True)
+    with pytest.raises(TableError, match="did not make"):
+        write(path)
+    assert dataset_of(path).count_rows() == 2
+    report = write(path, force=True)
+    assert (report.writer, content(spark, path)) == (Writer.SPARK, all_rows(tiny.dataset))
+    assert DeltaTable(str(path)).metadata().partition_columns == ["split"]
+
+
+def test_a_table_of_others_with_the_same_partitioning(write, spark, tiny, tmp_path):
+    import pyarrow as pa
+
+    path = tmp_path / "t"
+    rows = pa.table({"a": [1, 2], "split": ["train", "validation"]})
+    write_deltalake(str(path), rows, partition_by="split")
+    report = write(path, force=True, split="train")
+    assert report.writer == Writer.COLUMNAR
+    found = content(spark, path)
+    assert found == [row for row in all_rows(tiny.dataset) if row[0] == "train"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("lake.mnist", "catalog"),
+        ("main.lake.mnist", "catalog"),
+        ("s3a://bucket/mnist", "not a local"),
+        ("abfss://c@account.dfs.core.windows.net/mnist", "not a local"),
+        ("/tmp/50%/mnist", "path with %"),
+        ("/tmp/a#b?c/mnist", "path with # ?"),
+    ],
+)
+def test_targets_that_only_spark_writes(target, reason):
+    choice = choose(target)
+    assert choice.writer == Writer.SPARK
+    assert reason in choice.reason
+    with pytest.raises(UsageError, match=rf"columnar.*{reason.replace('?', '[?]')}.*writer spark"):
+        choose(target, "columnar")
+    assert choose(target, "spark").reason == "as asked"
+
+
+@pytest.mark.parametrize("table_format", list(Format))
+def test_a_new_path_is_columnar(tmp_path, table_format):
+    for target in (tmp_path / "new", f"file://{tmp_path}/new", tmp_path):
+        choice = choose(target, table_format=table_format)
+        assert (choice.writer, choice.reason) == (
+            Writer.COLUMNAR,
+            "executors and delta-rs can write it",
+        )
+    assert choose(tmp_path, "columnar").reason == "as asked"
+
+
+def test_on_databricks_spark_writes(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    choice = choose(tmp_path)
+    assert (choice.writer, "Databricks" in choice.reason) == (Writer.SPARK, True)
+    with pytest.raises(UsageError, match="Databricks"):
+        choose(tmp_path, "columnar")
+
+
+def test_without_deltalake(tmp_path):
+    """In an environment that truly lacks it: links to all packages but that one."""
+    import deltalake
+
+    packages = Path(deltalake.__file__).parents[1]
+    for package in packages.iterdir():
+        if not package.name.startswith("deltalake"):
+            (tmp_path / package.name).symlink_to(package)
+    code = """
+from mnist_spark.table import Format, Writer, choose_writer
+from mnist_spark.table.target import Target
+import mnist_spark.table.parquet_columnar
+target = Target.parse("/tmp/table")
+print(choose_writer(Writer.AUTO, target, Format.PARQUET).writer)
+choice = choose_writer(Writer.AUTO, target, Format.DELTA)
+print(choice.writer, choice.reason)
+choose_writer(Writer.COLUMNAR, target, Format.DELTA)
+"""
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env=os.environ | {"PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.splitlines() == [
+        "columnar",
+        "spark deltalake is not installed (extra [delta])",
+    ]
+    assert "UsageError: the writer columnar cannot be used: got deltalake is not" in run.stderr
+
+
+@pytest.mark.parametrize("writer", ["auto", "columnar", "spark"])
+def test_what_is_no_table_is_refused(write, tmp_path, writer):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.docx").write_text("years of work")
+    (tmp_path / "file").write_text("mine")
+    for target in ("folder", "file"):
+        with pytest.raises(TableError, match=rf"{target}\)"):
+            write(tmp_path / target, writer, force=True)
+    assert (tmp_path / "folder" / "thesis.docx").read_text() == "years of work"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["thesis.docx"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+def test_leftovers_of_a_killed_run_are_no_obstacle(write, spark, tiny, tmp_path, writer):
+    path = tmp_path / "t"
+    (path / "split=train").mkdir(parents=True)
+    (path / "split=train" / "part-0.parquet").write_bytes(b"PAR1")
+    (path / "_delta_log").mkdir()
+    (path / "_delta_log" / "_commit_1.json.tmp").write_bytes(b"{")
+    assert write(path, writer).writer == writer
+    assert content(spark, path) == all_rows(tiny.dataset)
