@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mnist_spark import session
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.errors import SparkError, TableError, UsageError
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.target import Target
 
@@ -99,8 +100,6 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         MnistSparkError: what an executor raised.
         SparkError: Spark failed otherwise.
     """
-    from pyspark.errors import PySparkException
-
     run: Callable[[SparkSession, WriteJob], Written]
     match table_format, writer:
         case Format.DELTA, Writer.COLUMNAR:
@@ -113,7 +112,40 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
             from mnist_spark.table.parquet_spark import write as run
     try:
         return run(spark, job)
-    except PySparkException as error:
-        raise session.from_spark(error) from error
+    except _spark_errors() as error:
+        found = session.from_spark(error)
+        if isinstance(found, SparkError):
+            raise _table_error(job.target, error) or found from error
+        raise found from error
     except OSError as error:
-        raise TableError("cannot write the table", file=job.target, got=error.strerror) from error
+        got = error.strerror or error
+        raise TableError("cannot write the table", file=job.target, got=got) from error
+
+
+def _spark_errors() -> tuple[type[Exception], ...]:
+    """PySpark's, and py4j's for Java's errors that PySpark has no class for: Delta's conflicts."""
+    from pyspark.errors import PySparkException
+
+    try:
+        from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+    except ImportError:  # PySpark for Spark Connect alone
+        return (PySparkException,)
+    return PySparkException, Py4JError
+
+
+def _table_error(target: Target, error: Exception) -> TableError | None:
+    """The conflict, refusal of Delta Lake, or trouble with files behind a Spark error."""
+    refused = re.search(r"\[(DELTA_\w+|TABLE_OR_VIEW_ALREADY_EXISTS)\b.*", str(error))
+    if refused is None:
+        causes = re.findall(r"Caused by: java\.n?io\.\S+: (.+)", str(error))
+        if causes:
+            return TableError("cannot write the table", file=target, got=causes[-1])
+        return None
+    if re.search("CONCURRENT|CHANGED|EXISTS", refused[1]):
+        return TableError(
+            "the table was changed by others while this job was writing",
+            file=target,
+            got=refused[0],
+            hint="Run the ingest again",
+        )
+    return TableError("Delta Lake refuses to write the table", file=target, got=refused[0])

@@ -6,6 +6,7 @@ version of the table; after it, all are. Files of failed runs are left for VACUU
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,6 @@ from deltalake.transaction import (
 )
 
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.session import first_line
 from mnist_spark.table.encode import DataFile
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.properties import (
@@ -29,6 +29,7 @@ from mnist_spark.table.properties import (
     check_replaceable,
     description,
     is_same,
+    strange_names,
     table_properties,
 )
 from mnist_spark.table.target import Target
@@ -71,10 +72,9 @@ def open_table(target: Target) -> DeltaTable | None:
     except TableNotFoundError:
         pass
     except (DeltaError, OSError) as error:
-        raise TableError("cannot open the table", file=folder, got=first_line(error)) from error
+        raise TableError("cannot open the table", file=folder, got=_line(error)) from error
     try:
-        # Files of an earlier run that was killed before its commit are no table of anybody's.
-        others = [p.name for p in folder.iterdir() if not p.name.startswith(("split=", "_", "."))]
+        others = strange_names(folder)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -83,7 +83,7 @@ def open_table(target: Target) -> DeltaTable | None:
         raise TableError(
             "the target is not a Delta table",
             file=folder,
-            got=f"a folder with {min(others)} in it",
+            got=f"a folder with {others[0]} in it",
             hint="Choose another target",
         )
     return None
@@ -155,7 +155,7 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
     is for one version only; if somebody else was first, it's made anew for what they left.
     """
     transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
-    for attempt in range(1, _ATTEMPTS + 1):
+    for _ in range(_ATTEMPTS):
         table, existing = _open_replaceable(job)
         before = _version(table)
         try:
@@ -170,15 +170,17 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
             # Not before the rows: a run killed in between must not pass off others as ours.
             _describe(table, description(job.dataset), _properties(job))
             return _committed_version(table, job)
-        except DeltaError as error:
-            if attempt == _ATTEMPTS or _version(open_table(job.target)) == before:
+        except (DeltaError, OSError) as error:
+            if _version(open_table(job.target)) == before:
                 raise TableError(
-                    "the commit to the table failed",
-                    file=job.target,
-                    got=first_line(error),
-                    hint="If somebody else is changing the table, run the ingest again",
+                    "the commit to the table failed", file=job.target, got=_line(error)
                 ) from error
-    raise AssertionError
+    raise TableError(
+        "the table was changed by others while this job tried to commit to it",
+        file=job.target,
+        got=f"{_ATTEMPTS} commits of theirs",
+        hint="Run the ingest again",
+    )
 
 
 def _create(job: WriteJob) -> DeltaTable:
@@ -219,6 +221,11 @@ def _replace_rows(
             max_commit_retries=0,
         ),
     )
+
+
+def _line(error: Exception) -> str:
+    """delta-rs' message, which may come as a tree in colours, in one line."""
+    return re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error)))
 
 
 def _version(table: DeltaTable | None) -> int | None:

@@ -19,6 +19,7 @@ from mnist_spark.table.properties import (
     check_replaceable,
     description,
     is_same,
+    strange_names,
     table_properties,
 )
 
@@ -69,9 +70,17 @@ def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
         detail = spark.sql(f"DESCRIBE DETAIL {job.target.sql}").first()
     except AnalysisException as error:
         local = job.target.local
-        if local is not None and (local.is_file() or (local.is_dir() and any(local.iterdir()))):
+        if local is not None and (local.is_file() or (local.is_dir() and strange_names(local))):
             raise TableError(
                 "the target is not a Delta table", file=local, hint="Choose another target"
+            ) from error
+        if local is not None and local.is_dir() and any(local.iterdir()):
+            # Spark makes no table in a folder that isn't empty.
+            raise TableError(
+                "the target has files of an ingest that has not ended",
+                file=local,
+                hint="If it is still under way, run this one again; if it was killed,"
+                " use --writer columnar or another target",
             ) from error
         if error.getCondition() in _NOT_THERE:
             return None

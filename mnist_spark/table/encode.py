@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def encode_range(
             os.fsync(stream.fileno())
             size = stream.tell()
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
+            path.unlink()
         raise TableError(
             "cannot write the data file",
             file=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mnist_spark._version import __version__
 from mnist_spark.catalog import Dataset
@@ -81,3 +82,9 @@ def check_replaceable(
         else "a table that mnist-spark did not make",
         hint="Choose another target, or overwrite it with --force",
     )
+
+
+def strange_names(folder: Path) -> list[str]:
+    """What is in the folder, less what a run that was killed before its commit leaves."""
+    names = [path.name for path in folder.iterdir()]
+    return sorted(name for name in names if not name.startswith(("split=", "_", ".")))

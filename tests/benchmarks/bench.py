@@ -76,7 +76,9 @@ class Bench:
             shutil.rmtree(self._cache / "payloads", ignore_errors=True)
         else:
             self._decompress()
-        noted, run = self._run("write", contender.key, number)
+        noted, run = self._run(
+            "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
+        )
         folder = self._work / contender.key
         if run.get("error") is None and contender is not BARE:
             try:
@@ -86,6 +88,7 @@ class Bench:
         run["writes"] = [_times(line) for line in noted]
         if noted:
             run["cold"] = noted[0]["stop"] - run["started"]
+            run["cold_cpu"] = noted[0].get("cpu_before", 0.0) + noted[0].get("cpu", 0.0)
         if contender.key in KEPT and noted and not run.get("error"):
             kept = self._kept(contender.key)
             shutil.rmtree(kept, ignore_errors=True)
@@ -100,7 +103,7 @@ class Bench:
         if group == "scan" and not all(Path(table).is_dir() for table in tables.values()):
             return
         self._decompress()
-        noted, run = self._run("read", group, number, tables=tables)
+        noted, run = self._run("read", group, number, self._repeat, tables=tables)
         run["reads"] = {key: [] for key in reads.TITLES[group]}
         for line in noted:
             run["reads"][line["reader"]].append(line["stop"] - line["start"])
@@ -134,7 +137,7 @@ class Bench:
         return self._work / "kept" / key
 
     def _run(
-        self, kind: str, key: str, number: int, **more: object
+        self, kind: str, key: str, number: int, repeat: int, **more: object
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         work = self._work / key
         work.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,7 @@ class Bench:
             "source": str(self._source),
             "cache": str(self._cache),
             "work": str(work),
-            "repeat": self._repeat,
+            "repeat": repeat,
             "output": str(output),
             **more,
         }
@@ -160,6 +163,9 @@ class Bench:
         except TimeoutError as late:
             seen, error = measure.Run(0.0), str(late)
         noted = [json.loads(line) for line in _lines(output)]
+        for line in noted if seen.cpu else []:
+            line["cpu_before"] = seen.cpu_between(seen.started, line["start"])
+            line["cpu"] = seen.cpu_between(line["start"], line["stop"])
         run = {
             "kind": kind,
             "key": key,
@@ -190,7 +196,11 @@ class Bench:
 
 
 def _times(line: dict[str, Any]) -> dict[str, Any]:
-    return {"seconds": line["stop"] - line["start"], "steps": line["steps"]}
+    return {
+        "seconds": line["stop"] - line["start"],
+        "cpu": line.get("cpu"),
+        "steps": line["steps"],
+    }
 
 
 def _last_line(log: Path) -> str:

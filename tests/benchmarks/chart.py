@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.benchmarks.writers import BARE, OURS, WRITERS
 
-LEFT_OUT = {"columnar-cached", "pyarrow-zstd"}
+LEFT_OUT = {"columnar-cached", "pandas-pickled", "pyarrow-zstd"}
 OURS_COLOUR, PEER_COLOUR, FLOOR_COLOUR, INK = "#0b6e4f", "#9aa5b1", "#d9b44a", "#222222"
 
 

@@ -47,7 +47,8 @@ def text(result: Result) -> str:
         _writes(result),
         "",
         "Cold: process start to committed table. Warm: second and later writes of the process, each"
-        " to a new path. Every table was checked by delta-rs and DuckDB.",
+        " to a new path. CPU: of all the tree's processes; suffers least from what else runs."
+        " Every table was checked by delta-rs and DuckDB.",
         "Memory: the tree's is sampled, RSS every 50 ms (counts shared pages once per process), PSS"
         " every 500 ms (shares them out); single processes' by the kernel's high-water mark.",
         "",
@@ -65,7 +66,8 @@ def text(result: Result) -> str:
 
 def _writes(result: Result) -> str:
     heads = (
-        *("from gzip to Delta, 70,000 rows", "cold s", "÷ bare", "warm s", "÷ ours", "÷ limit"),
+        *("from gzip to Delta, 70,000 rows", "cold s", "÷ bare", "CPU s"),
+        *("warm s", "÷ ours", "÷ limit", "CPU s"),
         *("peak MB: tree RSS", "PSS", "driver", "JVM", "worker", "table MB", "log MB", "files"),
     )
     ours, limit = (median(warm(result, key)) for key in (OURS.key, "limit"))
@@ -78,10 +80,13 @@ def _writes(result: Result) -> str:
         now = warm(result, contender.key)
         row = [contender.title, spread(cold(result, contender.key))]
         row += [ratio(median(cold(result, contender.key)), bare)]
+        row += [f"{median([run['cold_cpu'] for run in good]) or 0:.1f}"]
         if contender is BARE:
-            row += ["-"] * 3
+            row += ["-"] * 4
         else:
             row += [spread(now), ratio(median(now), ours), ratio(median(now), limit)]
+            cpu = [write["cpu"] for run in good for write in run["writes"][1:]]
+            row += [f"{median(cpu) or 0:.1f}"]
         for name in ("rss", "pss", "driver", "jvm", "worker"):
             peak = max(run["peaks"][name] for run in good)
             row.append(megabytes(peak) if peak else "-")

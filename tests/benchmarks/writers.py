@@ -46,12 +46,14 @@ class Contender:
     Attributes:
         keep_payloads: whether decompressed files stay in mnist-spark's cache between writes.
             Otherwise every write decompresses, as every other contender does.
+        slow: whether two writes per process are enough.
     """
 
     key: str
     title: str
     start: Callable[[Place], Write]
     keep_payloads: bool = False
+    slow: bool = False
 
 
 def ours(writer: str) -> Callable[[Place], Write]:
@@ -82,6 +84,12 @@ def pandas_frame(place: Place) -> Write:
         _save(spark.createDataFrame(_pandas(place), _spark_schema()), target)
 
     return write
+
+
+def pandas_frame_pickled(place: Place) -> Write:
+    """The same without Arrow, which was off by default before Spark 4.2."""
+    _session().conf.set("spark.sql.execution.arrow.pyspark.enabled", "false")
+    return pandas_frame(place)
 
 
 def rdd_of_tuples(place: Place) -> Write:
@@ -220,10 +228,13 @@ BARE = Contender("bare", "bare SparkSession, range(1).count()", bare_session)
 OURS = Contender("columnar", "mnist-spark, writer columnar", ours("columnar"))
 WRITERS = (
     OURS,
-    Contender("columnar-cached", "  … files decompressed before", ours("columnar"), True),
+    Contender(
+        "columnar-cached", "  … files decompressed before", ours("columnar"), keep_payloads=True
+    ),
     Contender("spark", "mnist-spark, writer spark (df.write)", ours("spark")),
     Contender("pandas", "pandas → createDataFrame → Delta", pandas_frame),
-    Contender("rdd", "RDD of tuples → Delta", rdd_of_tuples),
+    Contender("pandas-pickled", "  … without Arrow", pandas_frame_pickled, slow=True),
+    Contender("rdd", "RDD of tuples → Delta", rdd_of_tuples, slow=True),
     Contender("arrow", "Arrow table → createDataFrame → Delta", arrow_frame),
     Contender("pyarrow", "one process: pyarrow + write_deltalake", pyarrow_deltalake),
     Contender("pyarrow-zstd", "  … with zstd level 1", pyarrow_deltalake_zstd),

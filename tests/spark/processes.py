@@ -55,7 +55,8 @@ class Driver:
         self._answers.put("")
 
     def wait_ready(self) -> None:
-        assert self._line() == "ready\n", self.log.read_text()[-2000:]
+        line = self._answers.get(timeout=TIMEOUT)
+        assert line == "ready\n", self.log.read_text()[-2000:]
 
     def start(self, **order: Any) -> None:
         """Has it ingest; ``forever=True`` again and again."""
@@ -64,16 +65,22 @@ class Driver:
         self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        line = self._line()
+        answer = self.poll(TIMEOUT)
+        assert answer, "waited in vain for an answer"
+        return answer
+
+    def poll(self, seconds: float) -> dict[str, Any] | None:
+        """The answer, if there is one within so many seconds."""
+        try:
+            line = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            return None
         assert line, f"the driver died: {self.log.read_text()[-2000:]}"
         return json.loads(line)
 
     def ingest(self, **order: Any) -> dict[str, Any]:
         self.start(**order)
         return self.answer()
-
-    def _line(self) -> str:
-        return self._answers.get(timeout=TIMEOUT)
 
     def alive(self) -> bool:
         return self.process.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ from mnist_spark.ingest import ingest
 from mnist_spark.table import Format, Writer, choose_writer
 from mnist_spark.table.target import Target
 from tests.spark.tables import dataset_of, expected
-
-ROWS = 3500
 
 
 def choose(target: object, writer: str = "auto", table_format: str = "delta"):
@@ -53,28 +52,21 @@ FEATURES = {
         "ALTER TABLE {} SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
         " delta.minReaderVersion = 3, delta.minWriterVersion = 7)",
     ),
-    "column mapping, legacy protocol": Feature(
-        "writer version 5",
-        "ALTER TABLE {} SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
-        " delta.minReaderVersion = 2, delta.minWriterVersion = 5)",
-    ),
     "deletion vectors": Feature(
         "deletionVectors",
         "ALTER TABLE {} SET TBLPROPERTIES (delta.enableDeletionVectors = true);"
         "DELETE FROM {} WHERE index = 7",
     ),
     "constraint": Feature(
-        "writer version 3", "ALTER TABLE {} ADD CONSTRAINT digits CHECK (label BETWEEN 0 AND 9)"
+        "writer version 3|checkConstraints",
+        "ALTER TABLE {} ADD CONSTRAINT digits CHECK (label BETWEEN 0 AND 9)",
     ),
     "row tracking": Feature(
         "rowTracking", "ALTER TABLE {} SET TBLPROPERTIES (delta.enableRowTracking = true)"
     ),
     "change data feed": Feature(
-        "writer version 4", "ALTER TABLE {} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
-    ),
-    "in-commit timestamps": Feature(
-        "inCommitTimestamp",
-        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableInCommitTimestamps = true)",
+        "writer version 4|changeDataFeed",
+        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)",
     ),
 }
 
@@ -98,15 +90,17 @@ def test_a_feature_that_delta_rs_cannot_write(write, spark, tiny, tmp_path, name
         spark.sql(statement.format(*[f"delta.`{path}`"] * 2))
     before = content(spark, path)
     log = sorted((path / "_delta_log").iterdir())
-    with pytest.raises(UsageError, match=rf"columnar cannot be used.*{feature.name}.*writer spark"):
+    with pytest.raises(
+        UsageError, match=rf"columnar cannot be used.*({feature.name}).*--writer spark"
+    ):
         write(path, "columnar")
     assert sorted((path / "_delta_log").iterdir()) == log
     assert content(spark, path) == before
     report = write(path)
     assert report.writer == Writer.SPARK
-    assert feature.name in report.writer_reason
+    assert re.search(feature.name, report.writer_reason)
     assert content(spark, path) == all_rows(tiny.dataset)
-    assert feature.name in choose(path).reason  # the feature is still there
+    assert re.search(feature.name, choose(path).reason)  # the feature is still there
 
 
 def test_a_generated_column(write, spark, tiny, tmp_path):
@@ -117,7 +111,7 @@ def test_a_generated_column(write, spark, tiny, tmp_path):
         " USING delta PARTITIONED BY (split) TBLPROPERTIES ("
         " mnist_spark.dataset = 'sample', mnist_spark.layout = 'binary')"
     )
-    with pytest.raises(UsageError, match="writer version 4"):
+    with pytest.raises(UsageError, match="writer version 4|generatedColumns"):
         write(path, "columnar")
     report = write(path)
     assert (report.writer, content(spark, path)) == (Writer.SPARK, all_rows(tiny.dataset))
@@ -249,12 +243,14 @@ def test_what_is_no_table_is_refused(write, tmp_path, writer):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-def test_leftovers_of_a_killed_run_are_no_obstacle(write, spark, tiny, tmp_path, writer):
+def test_leftovers_of_a_killed_run_are_no_obstacle(write, spark, tiny, tmp_path):
     path = tmp_path / "t"
     (path / "split=train").mkdir(parents=True)
     (path / "split=train" / "part-0.parquet").write_bytes(b"PAR1")
     (path / "_delta_log").mkdir()
     (path / "_delta_log" / "_commit_1.json.tmp").write_bytes(b"{")
-    assert write(path, writer).writer == writer
+    # Spark makes no table in a folder that isn't empty.
+    with pytest.raises(TableError, match="has not ended.*--writer columnar"):
+        write(path, "spark")
+    assert write(path).writer == Writer.COLUMNAR
     assert content(spark, path) == all_rows(tiny.dataset)

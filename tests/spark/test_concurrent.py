@@ -1,0 +1,158 @@
+"""Two ingests of one table at once: each row is in it once, whoever wins."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from mnist_spark import catalog
+from mnist_spark.errors import TableError
+from mnist_spark.ingest import ingest
+from mnist_spark.prepare import prepare
+from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.table import WriteJob, delta_columnar
+from mnist_spark.table.target import Target
+from mnist_spark.table.tasks import write_files
+from tests.spark.tables import dataset_of, difference, expected, normal
+
+ROUNDS = 4
+
+
+def right(path: Path, dataset: catalog.Dataset) -> None:
+    found = normal(dataset_of(path).to_table())
+    assert not difference(found, expected(dataset, "binary"))
+
+
+def versions_are_whole(path: Path, sizes: set[int]) -> None:
+    """Every version can be read and has each row once."""
+    for version in range(DeltaTable(str(path)).version() + 1):
+        rows = dataset_of(path, version).to_table(["split", "index"]).to_pylist()
+        assert len({(row["split"], row["index"]) for row in rows}) == len(rows)
+        assert len(rows) in sizes, version
+
+
+@pytest.mark.parametrize("others", ["columnar", "spark"])
+def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
+    pair = drivers.take(2)
+    order = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
+    done = 0
+    for number in range(ROUNDS):
+        path = tmp_path / f"t{number // 2}"  # half of the rounds create it
+        for driver, writer in zip(pair, ("columnar", others), strict=True):
+            driver.start(target=path, writer=writer, **order)
+        answers = [driver.answer() for driver in pair]
+        failed = [answer for answer in answers if "error" in answer]
+        done += 2 - len(failed)
+        assert len(failed) < 2, failed
+        for answer in failed:
+            assert answer["error"] == "TableError"
+            assert re.search("[Rr]un (the ingest|this one) again", answer["line"])
+        right(path, tiny.dataset)
+        versions = [answer["version"] for answer in answers if "version" in answer]
+        assert len(set(versions)) == len(versions)
+    for number in range(ROUNDS // 2):
+        versions_are_whole(tmp_path / f"t{number}", {0, 3500})
+    if others == "columnar":
+        assert done == 2 * ROUNDS  # ours wait for nobody and lose to nobody
+
+
+def test_two_splits_at_once(drivers, tiny, tmp_path):
+    pair = drivers.take(2)
+    for number in range(ROUNDS):
+        for driver, split in zip(pair, ("train", "test"), strict=True):
+            driver.start(
+                dataset=tiny.description,
+                cache=tiny.cache,
+                layout="binary",
+                target=tmp_path / f"t{number}",
+                split=split,
+            )
+        answers = [driver.answer() for driver in pair]
+        assert not [answer for answer in answers if "error" in answer]
+        right(tmp_path / f"t{number}", tiny.dataset)
+        versions_are_whole(tmp_path / f"t{number}", {0, 500, 3000, 3500})
+
+
+def job(tiny, path: Path) -> WriteJob:
+    found = tiny.dataset
+    prepared = prepare(found, found.select(), source=None, cache=tiny.cache)
+    schema = catalog_schema(found, Layout.BINARY)
+    return WriteJob(Target.parse(str(path)), found, schema, prepared, 2, None, force=False)
+
+
+def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path):
+    """delta-rs alone would add the rows of both to an empty table: neither removes a file."""
+    path = tmp_path / "t"
+    path.mkdir()
+    mine = job(tiny, path)
+    files = write_files(spark, mine, str(path))
+    table = delta_columnar._create(mine)
+    transaction = delta_columnar.Transaction("test", 1)
+    ingest(
+        tiny.description,
+        target=path,
+        cache=tiny.cache,
+        layout="binary",
+        writer="spark",
+        spark=spark,
+    )
+    with pytest.raises(CommitFailedError):
+        delta_columnar._replace_rows(mine, table, files, transaction, whole=True)
+    right(path, tiny.dataset)
+    assert delta_columnar._commit(mine, files) == 2
+    right(path, tiny.dataset)
+
+
+@contextmanager
+def somebody_else(path: Path) -> Iterator[list[int]]:
+    """Rewrites a file of the table again and again; lists the versions it made."""
+    made: list[int] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(0.1):
+            table = DeltaTable(str(path))
+            try:
+                table.update(updates={"label": "label"}, predicate="split = 'test' AND index = 0")
+            except CommitFailedError:
+                continue  # ours was first
+            made.append(table.version())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield made
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+def test_while_somebody_else_changes_the_table(spark, tiny, tmp_path, writer):
+    path, lines = tmp_path / "t", []
+    options = {"target": path, "cache": tiny.cache, "layout": "binary", "spark": spark}
+    ingest(tiny.description, writer="columnar", **options)
+    with somebody_else(path) as made:
+        for _ in range(2):
+            before = len(made)
+            while len(made) == before:
+                pass
+            try:
+                ingest(tiny.description, writer=writer, **options)
+            except TableError as error:
+                lines.append(str(error))
+    assert len(made) > 2
+    for line in lines:
+        assert re.fullmatch(".*changed by others.*Run the ingest again", line)
+    assert not (lines and writer == "columnar")
+    right(path, tiny.dataset)
+    ingest(tiny.description, writer=writer, **options)
+    right(path, tiny.dataset)
+    versions_are_whole(path, {0, 3500})

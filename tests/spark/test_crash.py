@@ -1,0 +1,407 @@
+"""Whatever is killed, and whenever: the old version or the new one is there, whole.
+
+Processes die by SIGKILL, disks are full because they are small, and nothing is simulated.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyarrow.dataset as ds
+import pyspark
+import pytest
+from deltalake import DeltaTable
+
+from mnist_spark import catalog, session
+from mnist_spark.errors import TableError
+from mnist_spark.ingest import ingest
+from mnist_spark.sample import write_sample
+from tests.spark.processes import Driver, open_files, until
+from tests.spark.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Another sample of the same name and size: what a run that is killed would write."""
+    folder = tmp_path_factory.mktemp("other")
+    return write_sample(folder, train=3000, test=500, seed=1, progress=False)
+
+
+def toml(dataset: catalog.Dataset) -> str:
+    return str(Path(dataset.mirrors[0]) / "dataset.toml")
+
+
+@pytest.fixture
+def write(spark, tiny):
+    def run(dataset: catalog.Dataset, target: Path, **options: object):
+        options = {"layout": "binary", "cache": tiny.cache, "spark": spark} | options
+        return ingest(toml(dataset), target=target, **options)
+
+    return run
+
+
+def holds(path: Path, dataset: catalog.Dataset, layout: str = "binary") -> bool:
+    """Whether the table is exactly the dataset."""
+    return not difference(normal(dataset_of(path).to_table()), expected(dataset, layout))
+
+
+def on_disk(path: Path) -> set[str]:
+    return {str(file) for file in path.glob("split=*/*")}
+
+
+def in_table(path: Path) -> set[str]:
+    return set(DeltaTable(str(path)).file_uris())
+
+
+def vacuum(path: Path) -> None:
+    """Removes what isn't in the last version, orphans too."""
+    DeltaTable(str(path)).vacuum(
+        retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True
+    )
+
+
+# The driver killed
+
+
+def new_data(path: Path, before: set[str]) -> bool:
+    return bool(on_disk(path) - before)
+
+
+def log_of(path: Path) -> set[str]:
+    return {file.name for file in (path / "_delta_log").iterdir()}
+
+
+def new_log(path: Path, before: set[str]) -> bool:
+    """A temporary file or the commit itself, whichever is seen first."""
+    return bool(log_of(path) - before)
+
+
+@pytest.mark.parametrize("moment", ["writing", "committing"])
+def test_driver_killed(drivers, write, spark, tiny, other, tmp_path, moment):
+    (driver,), path = drivers.take(1), tmp_path / "t"
+    order = {"target": path, "cache": tiny.cache, "layout": "binary", "writer": "columnar"}
+    assert driver.ingest(dataset=tiny.description, **order)["version"] == 1
+    # Warm by now, so that the moment isn't missed by seconds.
+    before = on_disk(path)
+    log = log_of(path)
+    driver.start(dataset=toml(other), **order)
+    if moment == "writing":
+        until(lambda: new_data(path, before), "data files", pause=0)
+    else:
+        until(lambda: new_log(path, log), "a log entry", pause=0)
+    driver.kill()
+
+    version = DeltaTable(str(path)).version()
+    assert holds(path, tiny.dataset if version == 1 else other)
+    assert new_data(path, before)
+    if moment == "writing":
+        assert version == 1
+    # Spark, too, passes over what the killed run left.
+    assert spark.read.format("delta").load(str(path)).count() == 3500
+    assert write(other, path).table_version > version
+    assert holds(path, other)
+    orphans = on_disk(path) - in_table(path)
+    assert orphans
+    if moment == "writing":
+        spark.sql(f"VACUUM delta.`{path}` RETAIN 0 HOURS")
+    else:
+        vacuum(path)
+    assert on_disk(path) == in_table(path)
+    assert holds(path, other)
+
+
+def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
+    (driver,), path = drivers.take(1), tmp_path / "t"
+    order = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
+    driver.ingest(target=tmp_path / "warm", **order)
+    driver.start(target=path, **order)
+    until(lambda: on_disk(path), "data files", pause=0)
+    driver.kill()
+    assert not (path / "_delta_log").exists()
+    left = on_disk(path)
+    write(tiny.dataset, path)
+    assert holds(path, tiny.dataset)
+    assert not left & in_table(path)
+
+
+COMMIT_FOREVER = """
+import itertools, sys
+from pathlib import Path
+from mnist_spark import catalog
+from mnist_spark.prepare import prepare
+from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.table import WriteJob, delta_columnar
+from mnist_spark.table.encode import encode_range
+from mnist_spark.table.target import Target
+
+path, cache, *descriptions = sys.argv[1:]
+Path(path).mkdir(exist_ok=True)
+work = []
+for found in map(catalog.find, descriptions):
+    splits = prepare(found, found.select(), source=None, cache=Path(cache))
+    schema = catalog_schema(found, Layout.BINARY)
+    job = WriteJob(Target.parse(path), found, schema, splits, 1, None, False)
+    pairs = {s.name: s.pair for s in splits}
+    work.append((job, [
+        encode_range(pairs[r.split].images, pairs[r.split].labels, r, schema, path)
+        for r in job.ranges
+    ]))
+print("ready", flush=True)
+for job, files in itertools.cycle(work):
+    delta_columnar._commit(job, files)
+"""
+
+
+def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
+    """The driver's last step again and again, without the Spark that it doesn't need."""
+    path, dice, seen = tmp_path / "t", random.Random(), set()
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMIT_FOREVER, path, tiny.cache, tiny.description, toml(other)],
+            stdout=subprocess.PIPE,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(dice.uniform(0, 0.3))
+            process.kill()
+        if not (path / "_delta_log" / f"{0:020}.json").exists():
+            continue
+        rows = dataset_of(path).count_rows()
+        assert rows == 3500 or (rows == 0 and DeltaTable(str(path)).version() == 0)
+        if rows:
+            assert holds(path, tiny.dataset) or holds(path, other)
+        seen.add(DeltaTable(str(path)).version())
+    assert len(seen) > 2
+    write(tiny.dataset, path)
+    assert holds(path, tiny.dataset)
+    vacuum(path)
+    assert on_disk(path) == in_table(path)
+
+
+@pytest.mark.parametrize("moment", ["completing", "random"])
+def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path, moment):
+    (driver,), path = drivers.take(1), tmp_path / "lake" / "t"
+    order = {"target": path, "cache": tiny.cache, "layout": "binary", "format": "parquet"}
+    driver.ingest(dataset=tiny.description, **order)
+    driver.start(dataset=toml(other), forever=True, **order)
+    if moment == "completing":
+        until(lambda: list(path.parent.glob(".t.*.tmp/_mnist_spark.json")), "metadata", pause=0)
+    else:
+        time.sleep(random.uniform(0, 1.5))
+    driver.kill()
+
+    found = normal(by_pyarrow_folder(path))
+    contents = [expected(dataset, "binary") for dataset in (tiny.dataset, other)]
+    assert [wanted for wanted in contents if not difference(found, wanted)]
+    write(tiny.dataset, path, format="parquet")
+    assert not difference(normal(by_pyarrow_folder(path)), contents[0])
+    assert sorted(each.name for each in path.parent.iterdir()) == [".t.lock", "t"]
+
+
+# Tasks killed, and tasks that hang
+
+
+@contextmanager
+def standalone(home: Path) -> Iterator[tuple[str, list[int]]]:
+    """A Spark master and two workers on two addresses: speculation takes another host.
+
+    Yields:
+        the master's URL; process ids.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"spark://127.0.0.1:{port}"
+    master = ["master.Master", "--host", "127.0.0.1", "--port", str(port)]
+    options = ["--cores", "1", "--memory", "1g", "--work-dir", str(home / "work")]
+    workers = [["worker.Worker", "--host", f"127.0.0.{i}", *options, url] for i in (2, 3)]
+    spark_home = Path(pyspark.__file__).parent
+    environment = os.environ | {
+        "JAVA_HOME": session.find_java(),
+        "SPARK_HOME": str(spark_home),
+        "SPARK_DAEMON_MEMORY": "256m",
+    }
+    processes = []
+    try:
+        for name, *arguments in [master, *workers]:
+            command = [spark_home / "bin" / "spark-class", f"org.apache.spark.deploy.{name}"]
+            with (home / f"{len(processes)}.log").open("w") as log:
+                processes.append(
+                    subprocess.Popen(
+                        [*command, "--webui-port", "0", *arguments],
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+        yield url, [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+SPECULATION = """
+    --conf spark.driver.host=127.0.0.1 --conf spark.executor.memory=512m
+    --conf spark.speculation=true --conf spark.speculation.interval=100ms
+    --conf spark.speculation.quantile=0.25 --conf spark.speculation.multiplier=1.5
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Tasks of it last long enough to be caught in the middle."""
+    folder = tmp_path_factory.mktemp("large")
+    return write_sample(folder, train=60_000, test=500, gzip=False, progress=False)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A driver on a cluster with speculation on, and how to find a task of its in the middle."""
+    home = tmp_path_factory.mktemp("cluster")
+    with standalone(home) as (url, pids):
+        driver = Driver(home / "driver", url, delta=False, conf=" ".join(SPECULATION.split()))
+        driver.wait_ready()
+
+        def busy(path: Path) -> tuple[psutil.Process, str] | None:
+            """A Python worker that is writing a file of the table, and the file."""
+            for pid in pids:
+                tree = psutil.Process(pid).children(recursive=True)
+                for process, file in open_files(tree, ".parquet"):
+                    if file.startswith(str(path)) and "python" in process.name():
+                        return process, file
+            return None
+
+        yield driver, busy
+        driver.close()
+
+
+def caught(driver: Driver, busy, folder: Path, signal_number: int, order: dict[str, object]):
+    """Sends the signal to a worker in the middle of a task, which writes into the folder."""
+    driver.start(**order)
+    process, file = until(lambda: busy(folder), "a task")
+    process.send_signal(signal_number)
+    return process, file
+
+
+def test_a_worker_killed_and_one_that_hangs(cluster, large, tmp_path):
+    driver, busy = cluster
+    path = tmp_path / "t"
+    order = {"dataset": toml(large), "target": path, "cache": tmp_path / "cache", "ranges": 5}
+    for version, signal_number in enumerate((signal.SIGKILL, signal.SIGSTOP), 1):
+        process, file = caught(driver, busy, path, signal_number, order)
+        try:
+            answer = driver.answer()
+        finally:
+            if signal_number == signal.SIGSTOP and process.is_running():
+                process.send_signal(signal.SIGCONT)
+        assert answer == {"writer": "columnar", "version": version}
+        rows = dataset_of(path).to_table(["split", "index"]).to_pandas()
+        assert len(rows) == 60_500
+        assert not rows.duplicated().any()
+        # Another attempt's file is in the table, under another name.
+        assert file not in in_table(path)
+        assert len(in_table(path)) == 5
+        assert file in on_disk(path)
+    until(lambda: not busy(path), "the end of twins that have lost the race")
+    vacuum(path)
+    assert on_disk(path) == in_table(path)
+
+
+def test_parquet_with_a_worker_killed(cluster, large, tmp_path):
+    driver, busy = cluster
+    path = tmp_path / "t"
+    order = {"dataset": toml(large), "target": path, "cache": tmp_path / "cache", "ranges": 5}
+    caught(driver, busy, tmp_path, signal.SIGKILL, order | {"format": "parquet"})
+    assert driver.answer()["writer"] == "columnar"
+    assert len(list(path.rglob("*.parquet"))) == 5  # no leftovers: there is no VACUUM
+    assert ds.dataset(path, format="parquet", partitioning="hive").count_rows() == 60_500
+
+
+# Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    try:
+        run = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no command mount")
+    if run.returncode:
+        pytest.skip(f"cannot mount a small disk: {run.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+
+def free(disk: Path) -> int:
+    state = os.statvfs(disk)
+    return state.f_bavail * state.f_frsize
+
+
+def pages(sizes: list[int]) -> int:
+    return sum(-(-size // 4096) * 4096 for size in sizes)
+
+
+def test_disk_full(write, tiny, other, small_disk):
+    path = small_disk / "t"
+    write(tiny.dataset, path)
+    # Room for the data of an equal run, but not for its commit.
+    sizes = [Path(file).stat().st_size for file in in_table(path)]
+    (small_disk / "filler").write_bytes(bytes(free(small_disk) - pages(sizes)))
+    with pytest.raises(TableError, match="commit.*No space left"):
+        write(tiny.dataset, path)
+    assert DeltaTable(str(path)).version() == 1
+    assert holds(path, tiny.dataset)
+    # And now not even for data.
+    for writer in ("columnar", "spark"):
+        with pytest.raises(TableError, match="No space left"):
+            write(other, path, writer=writer)
+        with pytest.raises(TableError, match="No space left"):
+            write(other, small_disk / "p", writer=writer, format="parquet")
+        assert not (small_disk / "p").exists()
+    assert DeltaTable(str(path)).version() == 1
+    assert holds(path, tiny.dataset)
+    remount(small_disk, "size=64m")
+    write(other, path)
+    assert holds(path, other)
+    assert on_disk(path) - in_table(path)
+    vacuum(path)
+    assert on_disk(path) == in_table(path)
+
+
+def test_read_only(write, tiny, other, small_disk):
+    delta, parquet = small_disk / "d", small_disk / "p"
+    write(tiny.dataset, delta)
+    write(tiny.dataset, parquet, format="parquet")
+    remount(small_disk, "ro")
+    for writer in ("columnar", "spark"):
+        for target in (delta, small_disk / "new"):
+            with pytest.raises(TableError, match="Read-only file system|CANNOT_CREATE_LOG_PATH"):
+                write(other, target, writer=writer)
+        with pytest.raises(TableError, match="Read-only file system"):
+            write(other, parquet, writer=writer, format="parquet")
+    assert holds(delta, tiny.dataset)
+    assert not difference(normal(by_pyarrow_folder(parquet)), expected(tiny.dataset, "binary"))
+    remount(small_disk, "rw")
+    write(other, delta)
+    assert holds(delta, other)

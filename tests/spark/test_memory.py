@@ -1,0 +1,57 @@
+"""The memory of an ingest doesn't grow with the number of rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mnist_spark.sample import write_sample
+from tests.spark.processes import Driver
+from tests.spark.tables import dataset_of
+
+DRIVER_MB, WORKER_MB = 400, 500
+
+
+def peak(process: psutil.Process) -> float:
+    """The most resident memory that the process has ever had, in MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0  # none: it has just ended
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to measure with")
+def test_peak_memory(tmp_path):
+    """300 MB of payload; Python's peaks are by the kernel, sampled for workers that end."""
+    write_sample(tmp_path / "in", train=400_000, test=1000, gzip=False, progress=False)
+    driver = Driver(tmp_path / "driver", delta=False)
+    driver.wait_ready()
+    peaks: dict[int, float] = {}
+
+    def sample() -> None:
+        for process in driver.tree():
+            try:
+                if "python" in process.name():
+                    peaks[process.pid] = peak(process)
+            except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                continue
+
+    driver.start(
+        dataset=str(tmp_path / "in" / "dataset.toml"),
+        cache=tmp_path / "cache",
+        target=tmp_path / "t",
+        writer="columnar",
+    )
+    while not (answered := driver.poll(0.05)):
+        sample()
+    sample()
+    driver.close()
+    assert answered == {"writer": "columnar", "version": 1}
+    assert dataset_of(tmp_path / "t").count_rows() == 401_000
+    print(f"peaks in MB, the driver's first: {[round(each) for each in peaks.values()]}")
+    assert peaks.pop(driver.process.pid) < DRIVER_MB
+    # The daemon that forks the workers, and one worker at least.
+    assert len(peaks) >= 2
+    assert max(peaks.values()) < WORKER_MB
