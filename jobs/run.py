@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 import mnist_spark
 from mnist_spark import cli
@@ -59,7 +60,8 @@ def _ingest_sample(folder: Path, error: DownloadError) -> mnist_spark.IngestRepo
 def _show(target: str) -> None:
     """Five rows and the label counts, read back from the table by another engine than wrote it."""
     table = DeltaTable(target)
-    rows = table.to_pyarrow_dataset()
+    # Given a filesystem, pyarrow reads the files itself; delta-rs's own may abort as Python exits.
+    rows = table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(target, LocalFileSystem()))
     middle = [str(pixel) for pixel in range(14 * 28 + 8, 14 * 28 + 20)]
     first = rows.to_table(
         columns=["split", "index", "label", *middle],

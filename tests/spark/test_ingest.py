@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 
 from mnist_spark import ingest
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
+from tests.spark.tables import dataset_of
 
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -33,7 +34,7 @@ def expected(folder, split):
 def read(target, split, table_format="delta"):
     """A split's rows by ``index``, through delta-rs or pyarrow."""
     if table_format == "delta":
-        dataset = DeltaTable(target).to_pyarrow_dataset()
+        dataset = dataset_of(target)
     else:
         import pyarrow.dataset as ds
 
@@ -230,7 +231,7 @@ def test_bad_input_leaves_the_old_table(
 ):
     target = tmp_path / "table"
     ingest(tiny.description, target=target, cache=tiny.cache, layout="binary", spark=spark)
-    before = DeltaTable(target).to_pyarrow_dataset().to_table().sort_by("index")
+    before = dataset_of(target).to_table().sort_by("index")
     folder = damaged(tiny, tmp_path / "bad", name, change)
     if forget:
         forget_digests(folder)
@@ -245,7 +246,7 @@ def test_bad_input_leaves_the_old_table(
     assert "\n" not in str(caught.value)
     assert "sample" in str(caught.value)
     assert DeltaTable(target).version() == 1
-    assert DeltaTable(target).to_pyarrow_dataset().to_table().sort_by("index") == before
+    assert dataset_of(target).to_table().sort_by("index") == before
 
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])

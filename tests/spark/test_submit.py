@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
+from tests.spark.tables import dataset_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +55,7 @@ def test_spark_submit(real_data, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["rows"] == {"train": 60_000, "test": 10_000}
     assert report["writer"] == "columnar"
-    rows = DeltaTable(tmp_path / "table").to_pyarrow_dataset()
+    rows = dataset_of(tmp_path / "table")
     assert rows.count_rows() == 70_000
     assert rows.count_rows(filter=pc.field("label") == 1) == 6742 + 1135
 
@@ -97,7 +99,7 @@ def test_spark_submit_with_the_wheel(tiny, tmp_path):
         PYTHONPATH=str(hide),
     )
     assert done.returncode == 0, done.stderr
-    assert DeltaTable(tmp_path / "table").to_pyarrow_dataset().count_rows() == 3500
+    assert dataset_of(tmp_path / "table").count_rows() == 3500
 
 
 def test_the_command_and_its_failures(tiny, tmp_path):
@@ -158,5 +160,5 @@ def test_make_runs_job(tiny, tmp_path, source):
     table = DeltaTable(tmp_path / "out" / "mnist-sample")
     assert table.metadata().configuration["mnist_spark.generated"] == "true"
     assert "Generated sample" in (table.metadata().description or "")
-    assert table.to_pyarrow_dataset().count_rows() == 70_000
+    assert dataset_of(tmp_path / "out" / "mnist-sample").count_rows() == 70_000
     assert not (tmp_path / "out" / "mnist").exists()
