@@ -142,4 +142,4 @@ def _goals(result: Result) -> Iterator[str]:
             f"with its log {ratio(size + run['size']['log'], result['gzip_bytes'])}"
         )
     times = {key: median(values) for _, key, _, values in read_times(result)}
-    yield f"goal: to pandas under 2× numpy: {ratio(times.get('decode'), times.get('numpy'))}"
+    yield f"goal: to pandas under 2× numpy: {ratio(times.get('ours'), times.get('numpy'))}"
