@@ -48,7 +48,7 @@ class RangeReader(DataSourceReader):
 
     def __init__(self, pairs: Sequence[Pair], schema: TableSchema, options: Mapping[str, str]):
         self._pairs = pairs
-        self.table_schema = schema
+        self._schema = schema
         self._count = _number(options, "ranges")
         self._parallelism = _number(options, "parallelism") or os.cpu_count() or 1
 
@@ -67,7 +67,7 @@ class RangeReader(DataSourceReader):
         """Executor side: decodes one range."""
         assert isinstance(partition, RangePartition)  # noqa: S101 - what partitions() made
         return decode.decode_range(
-            partition.images, partition.labels, partition.records, self.table_schema
+            partition.images, partition.labels, partition.records, self._schema
         )
 
 
@@ -110,12 +110,9 @@ class IdxDataSource(DataSource):
         return [open_pair("", options["images"], options["labels"])]
 
     def _table_schema(self, pairs: Sequence[Pair]) -> TableSchema:
-        first, layout = (
-            pairs[0],
-            one_of(Layout, "layout", self.options.get("layout", Layout.COLUMNS)),
-        )
+        first = pairs[0]
         return table_schema(
-            layout,
+            _layout(self.options),
             first.image_shape,
             pixels=first.image_header.dtype,
             labels=first.label_header.dtype,

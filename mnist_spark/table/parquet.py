@@ -23,11 +23,10 @@ from filelock import FileLock
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.properties import (
-    DATASET,
-    LAYOUT,
     Existing,
     check_replaceable,
     description,
+    is_same,
     table_properties,
 )
 from mnist_spark.table.target import Target
@@ -129,12 +128,9 @@ def _remove_leftovers(path: Path) -> None:
 def _complete(new: Path, path: Path, existing: Existing | None, job: WriteJob) -> None:
     """Adds the splits that the job doesn't replace, and the metadata."""
     properties = table_properties(job.dataset, job.schema.layout, job.splits)
-    same = (DATASET, LAYOUT)  # else it's replaced by force, and its rows don't fit to ours
-    if (
-        existing is not None
-        and not job.whole
-        and all(existing.properties.get(key) == properties[key] for key in same)
-    ):
+    # A table of another dataset or layout is replaced by force: its rows don't fit to ours.
+    same = is_same(existing, job.dataset, job.schema.layout)
+    if existing is not None and same and not job.whole:
         _keep_other_splits(path, new, job)
         properties = dict(existing.properties) | properties
     content = {"description": description(job.dataset), "properties": properties}
