@@ -8,18 +8,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mnist_spark import errors
 from mnist_spark._version import __version__
-from mnist_spark.catalog import datasets
-from mnist_spark.ingest import ingest
-from mnist_spark.report import IngestReport
-from mnist_spark.sample import write_sample
-from mnist_spark.tabular import KMNIST, MNIST, FashionMNIST
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from mnist_spark.catalog import datasets
+    from mnist_spark.ingestion import ingest
+    from mnist_spark.pictures import (
+        plot_classes,
+        plot_digits,
+        plot_labels,
+        plot_means,
+        preview,
+    )
+    from mnist_spark.report import IngestReport
+    from mnist_spark.sample import write_sample
+    from mnist_spark.tabular import KMNIST, MNIST, FashionMNIST
 
 __all__ = [
     "KMNIST",
@@ -30,9 +39,43 @@ __all__ = [
     "datasets",
     "errors",
     "ingest",
+    "plot_classes",
+    "plot_digits",
+    "plot_labels",
+    "plot_means",
+    "preview",
     "register",
     "write_sample",
 ]
+
+# Imported when first asked for: executors need to decode, not to download, and so neither the
+# libraries for it nor the time to import them.
+_MODULES = {
+    "KMNIST": "tabular",
+    "MNIST": "tabular",
+    "FashionMNIST": "tabular",
+    "IngestReport": "report",
+    "datasets": "catalog",
+    "ingest": "ingestion",
+    "plot_classes": "pictures",
+    "plot_digits": "pictures",
+    "plot_labels": "pictures",
+    "plot_means": "pictures",
+    "preview": "pictures",
+    "write_sample": "sample",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def register(spark: SparkSession) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +14,7 @@ from mnist_spark import idx
 from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.ranges import RecordRange
 from mnist_spark.schema import Layout, TableSchema
+from mnist_spark.transport import RangeTask, open_piece
 
 BATCH_BYTES = 8 << 20
 """Decoded bytes per record batch that is handed to Spark: small, as Spark turns it into rows."""
@@ -26,21 +26,19 @@ _CV_8UC1 = 0  # OpenCV's code for one channel of unsigned bytes, as ImageSchema 
 
 
 def decode_range(
-    images: str | os.PathLike[str],
-    labels: str | os.PathLike[str],
-    records: RecordRange,
-    schema: TableSchema,
-    batch_bytes: int = BATCH_BYTES,
+    task: RangeTask, schema: TableSchema, batch_bytes: int = BATCH_BYTES
 ) -> Iterator[pa.RecordBatch]:
-    """Decodes a range of two payloads on disk, in batches of bounded size.
+    """Decodes a range, in batches of bounded size.
 
-    A task's memory thus doesn't depend on the length of its range.
+    A task's memory thus doesn't depend on the length of its range, unless its bytes travelled
+    inside it.
 
-    Both headers are read again here: what an executor opens may not be what the driver planned.
+    Headers are read again here, and what was read is compared with what the driver had read: what
+    an executor opens may not be what was planned. The comparison comes after the last batch, so
+    an iterator that isn't exhausted has proved nothing.
 
     Args:
-        images: path of the images' payload, rank 3.
-        labels: path of the labels' payload, rank 1.
+        task: the range and where its bytes are: images of rank 3, labels of rank 1.
         schema: from :func:`mnist_spark.schema.table_schema`.
         batch_bytes: decoded bytes per batch at most.
 
@@ -48,38 +46,35 @@ def decode_range(
         record batches of exactly ``schema.arrow()``, in the order of the records.
 
     Raises:
-        IdxError: a payload is damaged or isn't the one that was planned.
+        IdxError: a payload can't be opened, is damaged or isn't the one that was planned.
+        IntegrityError: other bytes than those that the driver has read.
         LayoutError: more records than the column ``index`` can count.
     """
-    image_stream, image_header = idx.open_payload(images)
-    with image_stream:
-        label_stream, label_header = idx.open_payload(labels)
-        with label_stream:
-            idx.check_pair(image_header, label_header, images, labels)
-            for what, file, expected, got in (
-                ("image shape", images, schema.image_shape, image_header.record_shape),
-                ("type of pixels", images, schema.pixels.name, image_header.dtype.name),
-                ("type of labels", labels, schema.labels.name, label_header.dtype.name),
-            ):
-                if got != expected:
-                    raise IdxError(
-                        what, file=file, record_range=str(records), expected=expected, got=got
-                    )
-            if image_header.records > _MAX_RECORDS:
-                raise LayoutError(
-                    "too many records for the column index",
-                    file=images,
-                    expected=f"at most {_MAX_RECORDS:,}",
-                    got=f"{image_header.records:,}",
+    records = task.records
+    with open_piece(task.images, records) as images, open_piece(task.labels, records) as labels:
+        idx.check_pair(images.header, labels.header, task.images.path, task.labels.path)
+        for what, file, expected, got in (
+            ("image shape", task.images, schema.image_shape, images.header.record_shape),
+            ("type of pixels", task.images, schema.pixels.name, images.header.dtype.name),
+            ("type of labels", task.labels, schema.labels.name, labels.header.dtype.name),
+        ):
+            if got != expected:
+                raise IdxError(
+                    what, file=file.path, record_range=str(records), expected=expected, got=got
                 )
-            for start, stop in batch_bounds(records, schema, batch_bytes):
-                yield decode(
-                    idx.read_records(image_stream, image_header, start, stop, images),
-                    idx.read_records(label_stream, label_header, start, stop, labels),
-                    start,
-                    records.split,
-                    schema,
-                )
+        if images.end > _MAX_RECORDS:
+            raise LayoutError(
+                "too many records for the column index",
+                file=task.images.path,
+                expected=f"at most {_MAX_RECORDS:,}",
+                got=f"{images.end:,}",
+            )
+        for start, stop in batch_bounds(records, schema, batch_bytes):
+            yield decode(
+                images.read(start, stop), labels.read(start, stop), start, records.split, schema
+            )
+        images.check()
+        labels.check()
 
 
 def batch_bounds(

@@ -43,7 +43,11 @@ class SplitSize:
 
 
 def plan_ranges(
-    sizes: Sequence[SplitSize], *, parallelism: int, count: int | None = None
+    sizes: Sequence[SplitSize],
+    *,
+    parallelism: int,
+    count: int | None = None,
+    max_bytes: int = MAX_RANGE_BYTES,
 ) -> list[RecordRange]:
     """Cuts every split into ranges of nearly equal length.
 
@@ -64,7 +68,7 @@ def plan_ranges(
             raise UsageError(name, expected="1 or more", got=value)
     sizes = [size for size in sizes if size.records]
     if count is None:
-        counts = [_count_for(size, parallelism) for size in sizes]
+        counts = [_count_for(size, parallelism, max_bytes) for size in sizes]
     else:
         counts = _share_out(count, [size.records for size in sizes])
     return [
@@ -74,8 +78,8 @@ def plan_ranges(
     ]
 
 
-def _count_for(size: SplitSize, parallelism: int) -> int:
-    by_bytes = math.ceil(size.records / max(1, MAX_RANGE_BYTES // size.record_size))
+def _count_for(size: SplitSize, parallelism: int, max_bytes: int) -> int:
+    by_bytes = math.ceil(size.records / max(1, max_bytes // size.record_size))
     by_parallelism = min(parallelism, size.records // MIN_RANGE_RECORDS)
     count = max(by_bytes, by_parallelism, 1)
     if count > parallelism:

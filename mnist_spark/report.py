@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mnist_spark.errors import MnistSparkError
+from mnist_spark.trace import TaskTrace
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class IngestReport:
         rows: records per split.
         label_counts: records per class and split, in the order of ``classes``.
         writer, writer_reason: who wrote, and why it was chosen.
+        transport, transport_reason: how bytes got to the executors, and why so.
+        tasks: who decoded which range in what time: the proof that the read was spread. Empty
+            where Spark's writer has replaced a table of another layout, and doesn't tell.
         ranges: the record ranges, a task each, as ``split[start:stop]``.
         payload_bytes: decompressed bytes that were decoded.
         downloaded_bytes: bytes that travelled; 0 if all was cached or in a local folder.
@@ -58,7 +62,10 @@ class IngestReport:
     rows: Mapping[str, int]
     classes: Sequence[str]
     label_counts: Mapping[str, Sequence[int]]
+    transport: str
+    transport_reason: str
     ranges: Sequence[str]
+    tasks: Sequence[TaskTrace]
     payload_bytes: int
     downloaded_bytes: int
     sources: Sequence[SourceFile]
@@ -76,17 +83,7 @@ class IngestReport:
         Raises:
             MnistSparkError: the file can't be written.
         """
-        new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-        try:
-            new.write_text(self.to_json() + "\n", "utf-8")
-            new.replace(path)
-        except OSError as error:
-            raise MnistSparkError(
-                "cannot write the report", file=path, got=error.strerror
-            ) from error
-        finally:
-            with suppress(OSError):
-                new.unlink()
+        write_whole(path, self.to_json() + "\n")
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -97,7 +94,9 @@ class IngestReport:
             f"  {self.format}{version}, layout {self.layout}, {self.table_files} files, "
             f"{self.table_bytes / 1e6:.1f} MB, writer {self.writer} ({self.writer_reason})",
             "  rows    " + ", ".join(f"{split} {n:,}" for split, n in self.rows.items()),
-            f"  ranges  {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload",
+            f"  ranges  {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload,"
+            f" {self.transport} ({self.transport_reason})",
+            f"  tasks   {self._tasks() or 'not told'}",
             "  source  "
             + ", ".join(sorted({_folder(s.url) for s in self.sources}))
             + f" ({self.downloaded_bytes / 1e6:.1f} MB downloaded)",
@@ -108,6 +107,34 @@ class IngestReport:
             counts = "".join(f"  {counts[i]:>8,}" for counts in self.label_counts.values())
             lines.append(f"  {name:<{max(width, len('label'))}}{counts}")
         return "\n".join(lines)
+
+    def _tasks(self) -> str:
+        per_executor: dict[str, list[TaskTrace]] = {}
+        for task in self.tasks:
+            per_executor.setdefault(f"{task.host}/{task.executor}", []).append(task)
+        shown = [
+            f"{name}: {len(tasks)} in {sum(task.seconds for task in tasks):.1f} s"
+            for name, tasks in sorted(per_executor.items())
+        ]
+        more = f", and {len(shown) - 4} executors more" if len(shown) > 4 else ""
+        return ", ".join(shown[:4]) + more
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a report, whole or not at all.
+
+    Raises:
+        MnistSparkError: the file can't be written.
+    """
+    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        new.write_text(text, "utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise MnistSparkError("cannot write the report", file=path, got=error.strerror) from error
+    finally:
+        with suppress(OSError):
+            new.unlink()
 
 
 def _folder(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -97,6 +98,30 @@ class TableSchema:
     pixels: np.dtype[np.generic]
     labels: np.dtype[np.generic]
     columns: tuple[Column, ...]
+
+    def to_json(self) -> str:
+        """What :meth:`from_json` makes the same schema from, on an executor."""
+        return json.dumps(
+            {
+                "layout": self.layout,
+                "image_shape": self.image_shape,
+                "pixels": self.pixels.str,
+                "labels": self.labels.str,
+                "split": self.columns[-1].name == "split",
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> TableSchema:
+        """The schema that :meth:`to_json` has described."""
+        values = json.loads(text)
+        return table_schema(
+            Layout(values["layout"]),
+            tuple(values["image_shape"]),
+            pixels=np.dtype(values["pixels"]),
+            labels=np.dtype(values["labels"]),
+            split=values["split"],
+        )
 
     def arrow(self) -> pa.Schema:
         """As an Arrow schema, without comments."""

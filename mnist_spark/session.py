@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_spark import errors
+from mnist_spark._version import __version__
 from mnist_spark.errors import MnistSparkError, SparkError
 
 if TYPE_CHECKING:
@@ -195,6 +196,17 @@ def parallelism(spark: SparkSession) -> int:
     return os.cpu_count() or 1
 
 
+def is_connect(spark: SparkSession) -> bool:
+    """Whether it's a session of Spark Connect, whose server may see nothing of this machine."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether the executors are this machine's: they see the driver's disk."""
+    master = spark.conf.get("spark.master", "") or ""
+    return not is_connect(spark) and re.match(r"local(\[|$)", master) is not None
+
+
 def from_spark(error: Exception) -> MnistSparkError:
     """The error behind a failed Spark job: our own if an executor raised one, else Spark's.
 
@@ -205,6 +217,19 @@ def from_spark(error: Exception) -> MnistSparkError:
         cls = getattr(errors, name, None)
         if isinstance(cls, type) and issubclass(cls, MnistSparkError):
             return cls(line.strip())
+    lacking = re.search(
+        r"ModuleNotFoundError: No module named '[\w.]+'"
+        r"|(?:ImportError: cannot import name|AttributeError: (?:Can't get|module)).*mnist_spark.*",
+        text,
+    )
+    if lacking is not None:
+        return SparkError(
+            "an executor's Python lacks what this job needs",
+            expected=f"numpy, pyarrow and mnist-spark {__version__}",
+            got=lacking[0],
+            hint="Hand the package out with --py-files, spark.archives or addArtifacts,"
+            " or name a Python that has them with PYSPARK_PYTHON",
+        )
     raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
     return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))
 

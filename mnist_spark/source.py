@@ -2,7 +2,7 @@
 
 Driver side: options → checked payloads → record ranges (``reader`` and ``partitions``, which Spark
 runs in a Python process beside the driver). Executor side: a range → record batches (``read``,
-which is :func:`mnist_spark.decode.decode_range` and nothing else).
+which is :func:`mnist_spark.decode.decode_range` and little else).
 """
 
 from __future__ import annotations
@@ -10,65 +10,97 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
 
-from mnist_spark import catalog, decode
-from mnist_spark.download import cache_folder
+from mnist_spark import catalog, decode, session
+from mnist_spark._version import __version__
 from mnist_spark.errors import UsageError, one_of
-from mnist_spark.prepare import Pair, open_pair, prepare
-from mnist_spark.ranges import RecordRange, plan_ranges
+from mnist_spark.ranges import plan_ranges
 from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
+from mnist_spark.trace import check_version
+from mnist_spark.transport import RangeTask, Transport, carry, choose_transport, plan_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from mnist_spark.prepare import Pair
+
+
+_READ_OPTIONS = ("layout", "transport", "ranges", "parallelism")
+
 
 def register(spark: SparkSession) -> None:
-    """Makes the formats ``idx`` and ``mnist`` known to a session, classic or Connect."""
-    spark.dataSource.register(IdxDataSource)
-    spark.dataSource.register(MnistDataSource)
+    """Makes the formats ``idx`` and ``mnist`` known to a session, classic or Connect.
+
+    Where the executors are the driver's machine, ``auto`` means ``shared``; else ``inline``.
+    """
+    if session.is_local(spark):
+        spark.dataSource.register(_LocalIdxDataSource)
+        spark.dataSource.register(_LocalMnistDataSource)
+    else:
+        spark.dataSource.register(IdxDataSource)
+        spark.dataSource.register(MnistDataSource)
 
 
 class RangePartition(InputPartition):
-    """One task: a record range and the payloads it is read from."""
+    """One task, and the version of the package that has planned it."""
 
-    def __init__(self, records: RecordRange, images: str, labels: str) -> None:
-        super().__init__(str(records))
-        self.records = records
-        self.images = images
-        self.labels = labels
+    def __init__(self, task: RangeTask) -> None:
+        super().__init__(str(task.records))
+        self.task = task
+        self.version = __version__
 
 
 class RangeReader(DataSourceReader):
-    """Reads the record ranges of one or several splits with one schema."""
+    """Reads the record ranges of one or several splits with one schema.
 
-    def __init__(self, pairs: Sequence[Pair], schema: TableSchema, options: Mapping[str, str]):
+    Args:
+        local: whether executors see the driver's disk.
+        checked: whether executors compare what they read with what the driver has read before.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        schema: TableSchema,
+        options: Mapping[str, str],
+        *,
+        local: bool,
+        checked: bool,
+    ):
         self._pairs = pairs
         self._schema = schema
         self._count = _number(options, "ranges")
         self._parallelism = _number(options, "parallelism") or os.cpu_count() or 1
+        self._choice = choose_transport(
+            options.get("transport", Transport.AUTO),
+            local=local,
+            staging=None,
+            payload_bytes=sum(pair.image_header.payload_size for pair in pairs),
+        )
+        self._checked = checked
 
     def partitions(self) -> list[InputPartition]:
         """Driver side: the record ranges, a task each."""
-        by_split = {pair.split: pair for pair in self._pairs}
         ranges = plan_ranges(
-            [pair.size for pair in self._pairs], parallelism=self._parallelism, count=self._count
+            [pair.size for pair in self._pairs],
+            parallelism=self._parallelism,
+            count=self._count,
+            max_bytes=self._choice.range_bytes,
         )
-        return [
-            RangePartition(records, by_split[records.split].images, by_split[records.split].labels)
-            for records in ranges
-        ]
+        tasks = plan_tasks(self._pairs, ranges, checked=self._checked)
+        inline = self._choice.transport == Transport.INLINE
+        return [RangePartition(carry(task) if inline else task) for task in tasks]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """Executor side: decodes one range."""
         assert isinstance(partition, RangePartition)  # noqa: S101 - what partitions() made
-        return decode.decode_range(
-            partition.images, partition.labels, partition.records, self._schema
-        )
+        check_version(partition.version)
+        return decode.decode_range(partition.task, self._schema)
 
 
 class IdxDataSource(DataSource):
@@ -78,9 +110,13 @@ class IdxDataSource(DataSource):
         images, labels: paths of the decompressed files; or instead
         splits: JSON, ``{"train": [images, labels], …}``, which adds the column ``split``.
         layout: ``columns`` (default), ``binary``, ``array`` or ``image``.
+        transport: ``shared``: executors open the files by these paths; ``inline``: their bytes
+            travel inside the tasks; ``auto`` (default): shared with a local master, else inline.
         ranges: number of record ranges; default: from size and parallelism.
         parallelism: tasks that can run at once; default: the driver's cores.
     """
+
+    local: ClassVar[bool] = False
 
     @classmethod
     def name(cls) -> str:
@@ -94,11 +130,15 @@ class IdxDataSource(DataSource):
     def reader(self, schema: StructType) -> RangeReader:  # noqa: ARG002 - passed by keyword
         """Driver side: reads the headers."""
         pairs = self._pairs()
-        return RangeReader(pairs, self._table_schema(pairs), self.options)
+        schema_ = self._table_schema(pairs)
+        # The files are the user's, of any size: not read through beforehand.
+        return RangeReader(pairs, schema_, self.options, local=self.local, checked=False)
 
     def _pairs(self) -> list[Pair]:
+        from mnist_spark.prepare import open_pair  # not on executors
+
         options = self.options
-        _check_options(self, ("images", "labels", "splits", "layout", "ranges", "parallelism"))
+        _check_options(self, ("images", "labels", "splits", *_READ_OPTIONS))
         if "splits" in options:
             return [open_pair(name, *pair) for name, pair in _splits(options["splits"]).items()]
         if "images" not in options or "labels" not in options:
@@ -128,8 +168,10 @@ class MnistDataSource(DataSource):
         split: ``all`` (default), or the names of splits, separated by commas.
         source: folder or base URL instead of the catalog's mirrors.
         cache: the driver's cache folder.
-        layout, ranges, parallelism: as for format ``idx``.
+        layout, transport, ranges, parallelism: as for format ``idx``.
     """
+
+    local: ClassVar[bool] = False
 
     @classmethod
     def name(cls) -> str:
@@ -142,6 +184,9 @@ class MnistDataSource(DataSource):
 
     def reader(self, schema: StructType) -> RangeReader:  # noqa: ARG002 - passed by keyword
         """Driver side: downloads and checks what the cache lacks."""
+        from mnist_spark.cache import cache_folder
+        from mnist_spark.prepare import prepare
+
         dataset = self._dataset()
         prepared = prepare(
             dataset,
@@ -149,16 +194,24 @@ class MnistDataSource(DataSource):
             source=self.options.get("source"),
             cache=cache_folder(self.options.get("cache")),
         )
-        return RangeReader([split.pair for split in prepared], self._table_schema(), self.options)
+        pairs = [split.pair for split in prepared]
+        schema_ = self._table_schema()
+        return RangeReader(pairs, schema_, self.options, local=self.local, checked=True)
 
     def _dataset(self) -> catalog.Dataset:
-        _check_options(
-            self, ("dataset", "split", "source", "cache", "layout", "ranges", "parallelism")
-        )
+        _check_options(self, ("dataset", "split", "source", "cache", *_READ_OPTIONS))
         return catalog.find(self.options.get("dataset", "mnist"))
 
     def _table_schema(self) -> TableSchema:
         return catalog_schema(self._dataset(), _layout(self.options))
+
+
+class _LocalIdxDataSource(IdxDataSource):
+    local = True
+
+
+class _LocalMnistDataSource(MnistDataSource):
+    local = True
 
 
 def _check_options(source: DataSource, valid: Sequence[str]) -> None:

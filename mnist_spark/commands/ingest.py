@@ -8,9 +8,10 @@ from pathlib import Path
 from mnist_spark import catalog
 from mnist_spark.commands.arguments import add_dataset, add_source, positive
 from mnist_spark.errors import UsageError
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 from mnist_spark.schema import Layout
 from mnist_spark.table import Format, Writer
+from mnist_spark.transport import Transport
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=list(map(str, Format)), default="delta")
     parser.add_argument("--layout", choices=list(map(str, Layout)), default="columns")
     parser.add_argument("--writer", choices=list(map(str, Writer)), default="auto")
+    parser.add_argument("--transport", choices=list(map(str, Transport)), default="auto")
+    parser.add_argument(
+        "--staging", metavar="DIR|URL", help="where all nodes can read: payloads are put there"
+    )
     parser.add_argument(
         "--ranges", type=positive, metavar="N", help="number of record ranges, a task each"
     )
@@ -49,6 +54,8 @@ def run(args: argparse.Namespace) -> None:
         format=args.format,
         layout=args.layout,
         writer=args.writer,
+        transport=args.transport,
+        staging=args.staging,
         ranges=args.ranges,
         master=args.master,
         force=args.force,

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from mnist_spark import session
 from mnist_spark.errors import SparkError, TableError, UsageError
-from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["Choice", "Format", "WriteJob", "Writer", "Written", "choose_writer", "write"]
+    from mnist_spark.table.job import WriteJob, Written
 
 
 class Format(StrEnum):

@@ -57,7 +57,9 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     folder.mkdir(parents=True, exist_ok=True)
     files = write_files(spark, job, str(folder))
     version = _commit(job, files)
-    return Written(version, len(files), sum(file.size for file in files))
+    return Written(
+        version, len(files), sum(file.size for file in files), [file.trace for file in files]
+    )
 
 
 def open_table(target: Target) -> DeltaTable | None:
@@ -216,7 +218,7 @@ def _replace_rows(
         partition_by=["split"],
         partition_filters=None if whole else [("split", "in", job.split_names)],
         commit_properties=CommitProperties(
-            custom_metadata={"userMetadata": job.commit_metadata},
+            custom_metadata={"userMetadata": job.commit_metadata(inspect(table))},
             app_transactions=[transaction],
             max_commit_retries=0,
         ),
@@ -257,7 +259,7 @@ def _add_action(file: DataFile) -> AddAction:
     return AddAction(
         path=file.path,
         size=file.size,
-        partition_values={"split": file.split},
+        partition_values={"split": file.records.split},
         modification_time=time.time_ns() // 1_000_000,
         data_change=True,
         stats=file.statistics,

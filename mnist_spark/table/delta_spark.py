@@ -8,12 +8,14 @@ table is first created empty, with its columns NOT NULL, and then filled.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mnist_spark.errors import TableError
 from mnist_spark.session import first_line
 from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.planned import rows
+from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
     Existing,
     check_replaceable,
@@ -22,10 +24,13 @@ from mnist_spark.table.properties import (
     strange_names,
     table_properties,
 )
+from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
+
+    from mnist_spark.trace import TaskTrace
 
 
 def write(spark: SparkSession, job: WriteJob) -> Written:
@@ -36,10 +41,13 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     """
     from pyspark.sql.functions import col, lit
 
-    existing = inspect(spark, job)
+    existing = inspect(spark, job.target)
     check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
     properties = table_properties(job.dataset, job.schema.layout, job.splits)
-    writer = job.frame(spark).writeTo(job.target.sql).option("userMetadata", job.commit_metadata)
+    if job.target.local is not None:
+        check_reachable(spark, str(job.target.local), job.parallelism)
+    frame, traces = rows(spark, job)
+    writer = frame.writeTo(job.target.sql).option("userMetadata", job.commit_metadata(existing))
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and not same:
         # The only way to change all columns and all rows in one transaction; Delta gives no way
@@ -48,18 +56,18 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         for key, value in (properties | {"comment": description(job.dataset)}).items():
             writer = writer.tableProperty(key, value)
         writer.createOrReplace()
-    else:
-        if existing is None:
-            spark.sql(_create_statement(job, properties))
-        writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
-        if existing is not None and not properties.items() <= existing.properties.items():
-            pairs = _pairs(properties)
-            spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
-    return _written(spark, job)
+        return _written(spark, job, ())  # Spark observes nothing within this command
+    if existing is None:
+        spark.sql(_create_statement(job, properties))
+    writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
+    if existing is not None and not properties.items() <= existing.properties.items():
+        pairs = _pairs(properties)
+        spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
+    return _written(spark, job, traces())
 
 
-def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
-    """The table at the job's target, or None if there is nothing.
+def inspect(spark: SparkSession, target: Target) -> Existing | None:
+    """The table at the target, or None if there is nothing.
 
     Raises:
         TableError: something else than a Delta table is there.
@@ -67,9 +75,9 @@ def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
     from pyspark.errors import AnalysisException
 
     try:
-        detail = spark.sql(f"DESCRIBE DETAIL {job.target.sql}").first()
+        detail = spark.sql(f"DESCRIBE DETAIL {target.sql}").first()
     except AnalysisException as error:
-        local = job.target.local
+        local = target.local
         if local is not None and (local.is_file() or (local.is_dir() and strange_names(local))):
             raise TableError(
                 "the target is not a Delta table", file=local, hint="Choose another target"
@@ -86,14 +94,14 @@ def inspect(spark: SparkSession, job: WriteJob) -> Existing | None:
             return None
         raise TableError(
             "cannot inspect the target",
-            file=job.target,
+            file=target,
             got=first_line(error),
             hint="If the session lacks Delta Lake, start it with conf/spark-defaults.conf",
         ) from error
     if detail is None or detail["format"] != "delta":
         raise TableError(
             "the target is not a Delta table",
-            file=job.target,
+            file=target,
             got=detail and detail["format"],
             hint="Choose another target",
         )
@@ -143,15 +151,16 @@ def _literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _written(spark: SparkSession, job: WriteJob) -> Written:
+def _written(spark: SparkSession, job: WriteJob, tasks: Sequence[TaskTrace]) -> Written:
     """Our commit, found by its run: others may have committed since."""
     for row in spark.sql(f"DESCRIBE HISTORY {job.target.sql}").limit(20).collect():
         if json.loads(row["userMetadata"] or "{}").get("run") == job.run_id:
             metrics = row["operationMetrics"]
-            rows, expected = int(metrics["numOutputRows"]), sum(r.records for r in job.ranges)
-            if rows != expected:
+            found, expected = int(metrics["numOutputRows"]), sum(r.records for r in job.ranges)
+            if found != expected:
                 raise TableError(
-                    "wrong number of rows written", file=job.target, expected=expected, got=rows
+                    "wrong number of rows written", file=job.target, expected=expected, got=found
                 )
-            return Written(row["version"], int(metrics["numFiles"]), int(metrics["numOutputBytes"]))
+            files, size = int(metrics["numFiles"]), int(metrics["numOutputBytes"])
+            return Written(row["version"], files, size, tasks)
     raise TableError("our commit is not in the table's history", file=job.target)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from dataclasses import astuple, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -15,9 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_spark.decode import decode_range
-from mnist_spark.errors import TableError
 from mnist_spark.ranges import RecordRange
 from mnist_spark.schema import TableSchema
+from mnist_spark.table.files import new_file
+from mnist_spark.trace import TaskTrace, trace
+from mnist_spark.transport import RangeTask
 
 ROW_GROUP_BYTES = 96 << 20
 """Decoded bytes per row group: 64,000 records of 28×28. Larger ones compress hardly better and
@@ -40,77 +40,64 @@ class DataFile:
     """A Parquet file that a task has written.
 
     Attributes:
-        split, start, stop: the record range that it holds.
         path: relative to the table's folder, with ``/``.
         size: in bytes.
         statistics: of ``label`` and ``index``, JSON as in a Delta log's ``add.stats``.
+        trace: the range that it holds, and who wrote it.
     """
 
-    split: str
-    start: int
-    stop: int
     path: str
     size: int
     statistics: str
+    trace: TaskTrace
 
     @property
     def records(self) -> RecordRange:
         """The range that the file holds."""
-        return RecordRange(self.split, self.start, self.stop)
+        return self.trace.records
+
+    def row(self) -> tuple[Any, ...]:
+        """All values, flat, as Spark takes them: :data:`mnist_spark.table.tasks.DATA_FILE`."""
+        return self.path, self.size, self.statistics, *astuple(self.trace)
 
 
-def encode_range(
-    images: str, labels: str, records: RecordRange, schema: TableSchema, folder: str
-) -> DataFile:
+def encode_range(task: RangeTask, schema: TableSchema, folder: str) -> DataFile:
     """Decodes a range and streams it into a new Parquet file of the partition ``split=…``.
 
     Every attempt writes a file of its own, so that a retried or speculative task never touches
     what another has written; the driver commits the files of successful attempts only.
 
     Args:
-        images, labels: paths of the payloads.
         schema: with the column ``split``, which is in the path and not in the file.
-        folder: the table's folder, which all executors can write.
+        folder: the table's folder, a path or URL which all executors can write.
 
     Raises:
         IdxError: a payload is damaged or isn't the one that was planned.
+        IntegrityError: other bytes than those that the driver has read.
         TableError: the file can't be written.
     """
+    started, records = time.perf_counter(), task.records
     name = f"split={records.split}/part-{records.start:010d}-{uuid4()}.zstd.parquet"
-    path = Path(folder, name)
-    batches = decode_range(images, labels, records, schema, ROW_GROUP_BYTES)
+    batches = decode_range(task, schema, ROW_GROUP_BYTES)
     columns = pa.schema(list(schema.arrow())[:-1])
     low: list[int] = []
     high: list[int] = []
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "xb") as stream:
-            options = PARQUET_OPTIONS | _encodings(columns)
-            with pq.ParquetWriter(stream, columns, **options) as writer:
-                for batch in batches:
-                    extremes = pc.min_max(batch.column("label")).as_py()
-                    low.append(extremes["min"])
-                    high.append(extremes["max"])
-                    writer.write_batch(batch.drop_columns(["split"]), row_group_size=len(batch))
-            stream.flush()
-            os.fsync(stream.fileno())
-            size = stream.tell()
-    except OSError as error:
-        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
-            path.unlink()
-        raise TableError(
-            "cannot write the data file",
-            file=path,
-            record_range=str(records),
-            got=error.strerror or error,
-        ) from error
+    with new_file(folder, name, str(records)) as stream:
+        options = PARQUET_OPTIONS | _encodings(columns)
+        with pq.ParquetWriter(stream, columns, **options) as writer:
+            for batch in batches:
+                extremes = pc.min_max(batch.column("label")).as_py()
+                low.append(extremes["min"])
+                high.append(extremes["max"])
+                writer.write_batch(batch.drop_columns(["split"]), row_group_size=len(batch))
+        size = stream.tell()
     statistics = {
         "numRecords": records.records,
         "minValues": {"label": min(low), "index": records.start},
         "maxValues": {"label": max(high), "index": records.stop - 1},
         "nullCount": {"label": 0, "index": 0},
     }
-    return DataFile(records.split, records.start, records.stop, name, size, json.dumps(statistics))
+    return DataFile(name, size, json.dumps(statistics), trace(records, started))
 
 
 def _encodings(columns: pa.Schema) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from mnist_spark._version import __version__
@@ -14,10 +13,14 @@ from mnist_spark.catalog import Dataset
 from mnist_spark.prepare import PreparedSplit
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import TableSchema
+from mnist_spark.staging import stage
+from mnist_spark.table.properties import Existing, source_digests
 from mnist_spark.table.target import Target
+from mnist_spark.trace import TaskTrace
+from mnist_spark.transport import RangeTask, Transport, TransportChoice, plan_tasks
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+
+_SHARED = TransportChoice(Transport.SHARED, "executors read the driver's cache folder")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class WriteJob:
         parallelism: tasks that can run at once.
         range_count: number of record ranges, if the user has set it.
         force: whether a table that isn't ours, or of another dataset or layout, may be replaced.
+        transport: how the payloads' bytes get to the executors.
+        staging: the folder or URL where they are put for that, if anywhere.
         run_id: identifies this run in the table's history.
     """
 
@@ -39,6 +44,8 @@ class WriteJob:
     parallelism: int
     range_count: int | None
     force: bool
+    transport: TransportChoice = _SHARED
+    staging: str | None = None
     run_id: str = field(default_factory=lambda: uuid4().hex)
 
     @cached_property
@@ -48,7 +55,23 @@ class WriteJob:
             [split.pair.size for split in self.splits],
             parallelism=self.parallelism,
             count=self.range_count,
+            max_bytes=self.transport.range_bytes,
         )
+
+    @cached_property
+    def tasks(self) -> list[RangeTask]:
+        """The ranges with where their bytes are. Stages the payloads, if they are to be."""
+        pairs = [split.pair for split in self.splits]
+        places = {}
+        if self.staging is not None:
+            payloads = [payload for split in self.splits for payload in split.payloads]
+            places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
+        return plan_tasks(pairs, self.ranges, places=places)
+
+    @property
+    def inline(self) -> bool:
+        """Whether the bytes travel inside the tasks."""
+        return self.transport.transport == Transport.INLINE
 
     @property
     def whole(self) -> bool:
@@ -60,9 +83,20 @@ class WriteJob:
         """Names of the splits to write."""
         return [split.name for split in self.splits]
 
-    @property
-    def commit_metadata(self) -> str:
-        """JSON for the table's history: which bytes this version was made from."""
+    def commit_metadata(self, before: Existing | None) -> str:
+        """JSON for the table's history: which bytes this version was made from.
+
+        Args:
+            before: the table that is replaced; the digests of other bytes that it was made from
+                are noted too.
+        """
+        new = {
+            f"{split.name}.{role}": payload.sha256
+            for split in self.splits
+            for role, payload in zip(("images", "labels"), split.payloads, strict=True)
+        }
+        old = {} if before is None else source_digests(before.properties)
+        replaced = {key: old[key] for key in new if key in old and old[key] != new[key]}
         return json.dumps(
             {
                 "mnist_spark": __version__,
@@ -70,26 +104,8 @@ class WriteJob:
                 "dataset": self.dataset.name,
                 "sha256": {p.file.name: p.sha256 for s in self.splits for p in s.payloads},
             }
+            | ({"replaced_sha256": replaced} if replaced else {})
         )
-
-    def read_options(self) -> dict[str, str]:
-        """Options of format ``idx`` that read the job's ranges."""
-        pairs = {s.name: [s.pair.images, s.pair.labels] for s in self.splits}
-        options = {
-            "splits": json.dumps(pairs),
-            "layout": str(self.schema.layout),
-            "parallelism": str(self.parallelism),
-        }
-        if self.range_count is not None:
-            options["ranges"] = str(self.range_count)
-        return options
-
-    def frame(self, spark: SparkSession) -> DataFrame:
-        """The rows, lazily: executors decode them range by range."""
-        from mnist_spark.source import register
-
-        register(spark)
-        return spark.read.format("idx").options(**self.read_options()).load()
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,10 @@ class Written:
         version: the Delta table's version; None for Parquet.
         files: number of data files of the commit.
         bytes: their size.
+        tasks: who decoded which range, in the order of the ranges.
     """
 
     version: int | None
     files: int
     bytes: int
+    tasks: Sequence[TaskTrace]

@@ -25,4 +25,6 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         for other in folder.rglob("*.parquet"):
             if other not in kept:
                 other.unlink()
-    return Written(None, len(files), sum(file.size for file in files))
+    return Written(
+        None, len(files), sum(file.size for file in files), [file.trace for file in files]
+    )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import replacing
+from mnist_spark.table.planned import rows
+from mnist_spark.table.probe import check_reachable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -18,6 +20,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         TableError: the target isn't one that this job may replace.
     """
     with replacing(job) as folder:
-        job.frame(spark).write.partitionBy("split").mode("append").parquet(str(folder))
+        check_reachable(spark, str(folder), job.parallelism)
+        frame, traces = rows(spark, job)
+        frame.write.partitionBy("split").mode("append").parquet(str(folder))
         sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]
-    return Written(None, len(sizes), sum(sizes))
+    return Written(None, len(sizes), sum(sizes), traces())

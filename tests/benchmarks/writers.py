@@ -175,6 +175,7 @@ def physical_limit(place: Place) -> Write:
     from mnist_spark.ranges import plan_ranges
     from mnist_spark.schema import Layout, catalog_schema
     from mnist_spark.table.encode import encode_range
+    from mnist_spark.transport import plan_tasks
     from tests.benchmarks.data import SPLITS
 
     pool = ProcessPoolExecutor(CORES)
@@ -190,14 +191,14 @@ def physical_limit(place: Place) -> Write:
         tasks = []
         # Test first: it is encoded while a process still decompresses train.
         for split in reversed(unpacked):
-            images, labels = unpacked[split].result()
-            size = open_pair(split, images, labels).size
+            pair = open_pair(split, *unpacked[split].result())
+            ranges = plan_ranges([pair.size], parallelism=CORES)
             tasks += [
-                pool.submit(encode_range, images, labels, records, schema, str(target))
-                for records in plan_ranges([size], parallelism=CORES)
+                pool.submit(encode_range, task, schema, str(target))
+                for task in plan_tasks([pair], ranges, checked=False)
             ]
         actions = [
-            AddAction(f.path, f.size, {"split": f.split}, 0, True, f.statistics)
+            AddAction(f.path, f.size, {"split": f.records.split}, 0, True, f.statistics)
             for f in (task.result() for task in tasks)
         ]
         create_table_with_add_actions(

@@ -11,7 +11,7 @@ import sys
 
 from mnist_spark import session
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 
 
 def main(master: str, delta: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 from mnist_spark.table import Format, Writer, choose_writer
 from mnist_spark.table.target import Target
 from tests.spark.tables import dataset_of, expected

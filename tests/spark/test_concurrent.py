@@ -14,10 +14,11 @@ from deltalake.exceptions import CommitFailedError
 
 from mnist_spark import catalog
 from mnist_spark.errors import TableError
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 from mnist_spark.prepare import prepare
 from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import WriteJob, delta_columnar
+from mnist_spark.table import delta_columnar
+from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 from mnist_spark.table.tasks import write_files
 from tests.spark.tables import dataset_of, difference, expected, normal

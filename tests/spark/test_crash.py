@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 
 from mnist_spark import catalog, session
 from mnist_spark.errors import TableError
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 from mnist_spark.sample import write_sample
 from tests.spark.processes import Driver, open_files, until
 from tests.spark.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
@@ -140,8 +140,9 @@ from pathlib import Path
 from mnist_spark import catalog
 from mnist_spark.prepare import prepare
 from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import WriteJob, delta_columnar
+from mnist_spark.table import delta_columnar
 from mnist_spark.table.encode import encode_range
+from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 
 path, cache, *descriptions = sys.argv[1:]
@@ -151,11 +152,7 @@ for found in map(catalog.find, descriptions):
     splits = prepare(found, found.select(), source=None, cache=Path(cache))
     schema = catalog_schema(found, Layout.BINARY)
     job = WriteJob(Target.parse(path), found, schema, splits, 1, None, False)
-    pairs = {s.name: s.pair for s in splits}
-    work.append((job, [
-        encode_range(pairs[r.split].images, pairs[r.split].labels, r, schema, path)
-        for r in job.ranges
-    ]))
+    work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
 print("ready", flush=True)
 for job, files in itertools.cycle(work):
     delta_columnar._commit(job, files)

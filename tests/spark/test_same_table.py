@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark.ingest import ingest
+from mnist_spark.ingestion import ingest
 from mnist_spark.schema import Layout
 from mnist_spark.table import Format
 from mnist_spark.table.parquet import METADATA

@@ -21,6 +21,7 @@ from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.prepare import open_pair
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import Layout, TableSchema, table_schema
+from mnist_spark.transport import Piece, RangeTask
 from tests.idxfiles import TYPES, header, payload, random_pair, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
@@ -143,7 +144,7 @@ def test_rows_are_the_files_records_wherever_ranges_are_cut(data, layout, pixel_
         found = []
         for start, stop in pairwise(cuts):
             records_range = RecordRange(split or "", start, stop)
-            for batch in decode.decode_range(images, labels, records_range, schema, size):
+            for batch in decode.decode_range(task(records_range, images, labels), schema, size):
                 check_batch(batch, schema)
                 assert 1 <= batch.num_rows <= each
                 found += batch.to_pylist()
@@ -216,6 +217,10 @@ def test_batches_are_bounded_and_nearly_equal(start, records, code, batch_bytes)
     assert len(bounds) == math.ceil(records / max(1, batch_bytes // row_bytes))
 
 
+def task(records: RecordRange, images: Path, labels: Path) -> RangeTask:
+    return RangeTask(records, Piece(str(images)), Piece(str(labels)))
+
+
 # --- What was planned isn't what is there ---------------------------------------------------------
 
 SHAPE = (3, 2)
@@ -223,7 +228,7 @@ PLANNED = random_pair(20, *SHAPE)
 
 
 def decode_all(paths: tuple[Path, Path], schema: TableSchema, ranges: list[RecordRange]) -> int:
-    return sum(b.num_rows for r in ranges for b in decode.decode_range(*paths, r, schema))
+    return sum(b.num_rows for r in ranges for b in decode.decode_range(task(r, *paths), schema))
 
 
 @pytest.mark.parametrize("layout", Layout)
@@ -325,7 +330,7 @@ def test_every_pixel_of_mnist(real, split, layout):
     schema = schema_of(layout, (28, 28))
     at = 0
     for records in plan_ranges([pair.size], parallelism=3):
-        for batch in decode.decode_range(*paths, records, schema):
+        for batch in decode.decode_range(task(records, *paths), schema):
             check_batch(batch, schema)
             stop = at + batch.num_rows
             np.testing.assert_array_equal(batch["label"].to_numpy(), labels[at:stop])

@@ -9,6 +9,7 @@ import pytest
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.report import IngestReport, SourceFile
+from mnist_spark.trace import TaskTrace
 from tests.faults import read_only
 
 REPORT = IngestReport(
@@ -25,7 +26,13 @@ REPORT = IngestReport(
     rows={"train": 60_000, "test": 10_000},
     classes=("T-shirt/top", "Été"),
     label_counts={"train": (50_000, 10_000), "test": (1, 9_999)},
+    transport="shared",
+    transport_reason="as asked",
     ranges=["train[0:60000]", "test[0:10000]"],
+    tasks=[
+        TaskTrace("train", 0, 60_000, "node1", "0", 1.5),
+        TaskTrace("test", 0, 10_000, "node1", "0", 0.25),
+    ],
     payload_bytes=54_950_048,
     downloaded_bytes=11_594_722,
     sources=[
@@ -61,7 +68,8 @@ def test_summary():
         "mnist → /lake/mnist",
         "  delta version 3, layout columns, 4 files, 14.4 MB, writer spark (asked for)",
         "  rows    train 60,000, test 10,000",
-        "  ranges  2 from 55.0 MB of payload",
+        "  ranges  2 from 55.0 MB of payload, shared (as asked)",
+        "  tasks   node1/0: 2 in 1.8 s",
         "  source  /data/, https://host/a/ (11.6 MB downloaded)",
         "  seconds download 1.2, write 3.0",
         "  label           train      test",

@@ -88,10 +88,26 @@ def test_our_error_comes_back_from_an_executor():
 
 
 def test_another_error_comes_back_as_its_last_line():
-    text = PYTHON_FAILURE.format(last="ModuleNotFoundError: No module named 'numpy'")
+    text = PYTHON_FAILURE.format(last="ZeroDivisionError: division by zero")
     error = session.from_spark(RuntimeError(text))
     assert type(error) is SparkError
-    assert str(error) == "Spark failed: got ModuleNotFoundError: No module named 'numpy'"
+    assert str(error) == "Spark failed: got ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "ModuleNotFoundError: No module named 'numpy'",
+        "ModuleNotFoundError: No module named 'mnist_spark'",
+        "ImportError: cannot import name 'trace' from 'mnist_spark' (/x/mnist_spark/__init__.py)",
+        "AttributeError: Can't get attribute 'RangePartition' on <module 'mnist_spark.source'>",
+    ],
+)
+def test_a_missing_package_says_what_to_do(last):
+    error = session.from_spark(RuntimeError(PYTHON_FAILURE.format(last=last)))
+    assert type(error) is SparkError
+    assert last in str(error)
+    assert "--py-files" in str(error)
 
 
 def test_an_error_of_the_jvm_comes_back_as_its_first_line():

@@ -11,8 +11,10 @@ from mnist_spark.errors import UsageError, one_of
 from mnist_spark.prepare import Steps, prepare
 from mnist_spark.report import IngestReport, SourceFile
 from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import Format, WriteJob, Writer, choose_writer, write
+from mnist_spark.table import Format, Writer, choose_writer, write
+from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
+from mnist_spark.transport import Transport, choose_transport
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +33,8 @@ def ingest(
     format: str = "delta",  # noqa: A002 - Spark's own word
     layout: str = Layout.COLUMNS,
     writer: str = Writer.AUTO,
+    transport: str = Transport.AUTO,
+    staging: str | os.PathLike[str] | None = None,
     ranges: int | None = None,
     master: str | None = None,
     force: bool = False,
@@ -50,6 +54,11 @@ def ingest(
         layout: ``columns``, ``binary``, ``array`` or ``image``.
         writer: ``columnar``: executors write files, the driver commits them; ``spark``: Spark's
             own writer; ``auto``: columnar where it can be used, else spark.
+        transport: ``shared``: executors open the payloads by path; ``inline``: the bytes travel
+            inside the tasks; ``auto``: shared with a local master or a staging location, else
+            inline.
+        staging: folder or URL that all nodes reach, where the payloads are put, once, under their
+            digests; ``mnist-spark unstage`` removes them.
         ranges: number of record ranges; default: from size and parallelism.
         master: Spark master, if there is no session yet; default ``local[*]``.
         force: replace a table that isn't ours, or of another dataset or layout.
@@ -80,7 +89,23 @@ def ingest(
         brief = batch and choice.writer == Writer.COLUMNAR
         spark = spark or session.session(master, delta=needs_delta, batch=brief)
     with steps("write"):
-        job = WriteJob(place, found, schema, prepared, session.parallelism(spark), ranges, force)
+        way = choose_transport(
+            transport,
+            local=session.is_local(spark),
+            staging=None if staging is None else str(staging),
+            payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
+        )
+        job = WriteJob(
+            place,
+            found,
+            schema,
+            prepared,
+            session.parallelism(spark),
+            ranges,
+            force,
+            way,
+            None if staging is None else str(staging),
+        )
         written = write(spark, job, table_format, choice.writer)
     return IngestReport(
         dataset=found.name,
@@ -96,7 +121,10 @@ def ingest(
         rows={s.name: s.pair.size.records for s in prepared},
         classes=found.classes,
         label_counts={s.name: s.label_counts for s in prepared},
+        transport=way.transport,
+        transport_reason=way.reason,
         ranges=[str(r) for r in job.ranges],
+        tasks=written.tasks,
         payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
         downloaded_bytes=sum(s.downloaded for s in prepared),
         sources=[

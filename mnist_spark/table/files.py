@@ -1,0 +1,110 @@
+"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from mnist_spark.errors import MnistSparkError, TableError
+
+
+@contextlib.contextmanager
+def new_file(folder: str, name: str, record_range: str | None = None) -> Iterator[IO[bytes]]:
+    """A new file for writing; on an error within the block nothing is left of it.
+
+    Args:
+        folder: the table's folder, path or URL.
+        name: relative to the folder; its own folder is made.
+        record_range: for errors.
+
+    Raises:
+        TableError: it can't be written, which names the host.
+    """
+    local = "://" not in folder
+    try:
+        with _new_local(Path(folder, name)) if local else _new_remote(folder, name) as stream:
+            yield stream
+    except OSError as error:
+        raise TableError(
+            "cannot write the data file",
+            file=f"{folder.rstrip('/')}/{name}",
+            record_range=record_range,
+            got=f"{error.strerror or error} on host {socket.gethostname()}",
+        ) from error
+
+
+@contextlib.contextmanager
+def _new_local(path: Path) -> Iterator[IO[bytes]]:
+    # Not the table's folder itself: where it's missing, this host doesn't see the table.
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with open(path, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
+            path.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def _new_remote(folder: str, name: str) -> Iterator[IO[bytes]]:
+    from mnist_spark import storage
+
+    filesystem, path = storage.filesystem(folder)
+    stream = None
+    try:
+        stream = filesystem.open(f"{path.rstrip('/')}/{name}", "wb")
+        yield stream
+        stream.close()
+    except BaseException as error:
+        if stream is not None and not stream.closed:
+            # An upload that is never completed leaves nothing; close() would complete it.
+            with contextlib.suppress(Exception):
+                stream.discard()
+            stream.closed = True
+        if isinstance(error, MnistSparkError) or not isinstance(error, Exception):
+            raise
+        raise OSError(storage.reason(error)) from error
+
+
+def read_file(folder: str, name: str, limit: int) -> bytes:
+    """The first ``limit`` bytes of a file in a table's folder.
+
+    Raises:
+        OSError: it can't be read; the message has no secret.
+    """
+    if "://" not in folder:
+        with open(Path(folder, name), "rb") as stream:
+            return stream.read(limit)
+    from mnist_spark import storage
+
+    filesystem, path = storage.filesystem(folder)
+    try:
+        with filesystem.open(f"{path.rstrip('/')}/{name}", "rb") as stream:
+            return bytes(stream.read(limit))
+    except Exception as error:
+        raise OSError(storage.reason(error)) from error
+
+
+def remove_file(folder: str, name: str) -> None:
+    """Removes a file in a table's folder.
+
+    Raises:
+        OSError: it can't be removed; the message has no secret.
+    """
+    if "://" not in folder:
+        Path(folder, name).unlink()
+        return
+    from mnist_spark import storage
+
+    filesystem, path = storage.filesystem(folder)
+    try:
+        filesystem.rm_file(f"{path.rstrip('/')}/{name}")
+    except Exception as error:
+        raise OSError(storage.reason(error)) from error
