@@ -1,0 +1,131 @@
+"""A dataset's published files: their paths, copies of them, or a folder that has them on demand."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from mnist_spark import cache as caching
+from mnist_spark import catalog
+from mnist_spark.catalog import File
+from mnist_spark.download import Fetched, fetch
+from mnist_spark.errors import MnistSparkError
+from mnist_spark.mount import Mount, temporary_folder
+
+
+@dataclass(frozen=True, repr=False)
+class FileDataset:
+    """The published files of some splits. Lazy and immutable.
+
+    Attributes:
+        splits: names, in the order of the files: images and labels of each.
+        source: folder or base URL instead of the catalog's mirrors.
+        cache: cache folder; None: ``$MNIST_SPARK_CACHE`` or the platform's.
+    """
+
+    dataset: catalog.Dataset
+    splits: tuple[str, ...]
+    source: str | None = None
+    cache: str | None = None
+
+    def __repr__(self) -> str:
+        # Not the source, which may have a token in it.
+        return f"<FileDataset {self.dataset.name}: {', '.join(self.to_path())}>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show. Nothing is downloaded."""
+        from mnist_spark.card import card
+
+        return card(self, {"Files": ", ".join(self.to_path())})
+
+    def to_path(self) -> list[str]:
+        """The files' paths within the dataset, ``/train-images-idx3-ubyte.gz`` …, from the catalog.
+
+        Nothing is downloaded.
+        """
+        return [f"/{file.name}" for file in self._files()]
+
+    def download(
+        self, target_path: str | os.PathLike[str] | None = None, overwrite: bool = False
+    ) -> list[str]:
+        """Copies the files, checked by size and digest, into a folder.
+
+        Each file is put in place whole.
+
+        Args:
+            target_path: made if need be; None: a new folder for temporary files.
+            overwrite: whether files of these names may be replaced.
+
+        Returns:
+            absolute paths in the order of :meth:`to_path`.
+
+        Raises:
+            MnistSparkError: a file exists and ``overwrite`` is False (nothing is written then), or
+                the folder can't be written.
+            DownloadError: no mirror gave a file.
+        """
+        folder = Path(target_path or temporary_folder()).expanduser().absolute()
+        paths = [folder / file.name for file in self._files()]
+        existing = [path for path in paths if os.path.lexists(path)]
+        if existing and not overwrite:
+            raise MnistSparkError(
+                "the file exists already",
+                dataset=self.dataset.name,
+                file=", ".join(map(str, existing)),
+                hint="overwrite=True replaces it",
+            )
+        fetched = fetch(
+            self.dataset,
+            self.dataset.select(self.splits),
+            source=self.source,
+            cache=caching.cache_folder(self.cache),
+        )
+        for file, path in zip(self._files(), paths, strict=True):
+            _copy(fetched[file.name], file, path)
+        return [str(path) for path in paths]
+
+    def mount(self, mount_point: str | os.PathLike[str] | None = None) -> Mount:
+        """A folder, read-only, in which a file is downloaded when it is first read. Linux only.
+
+        Args:
+            mount_point: an empty folder, made if need be; None: a new one for temporary files.
+
+        Returns:
+            a context manager, mounted within its ``with`` block or from ``start()`` to ``stop()``.
+        """
+        return Mount(self.dataset, self.splits, self.source, self.cache, mount_point)
+
+    def _files(self) -> list[File]:
+        return [file for split in self.dataset.select(self.splits) for file in split.files]
+
+
+def _copy(fetched: Fetched, file: File, path: Path) -> None:
+    """Copies a file to a path, at once and only if the copy is right."""
+    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if fetched.file.gzipped == file.gzipped:
+                shutil.copyfile(fetched.path, new)
+                caching.check(new, fetched.file)
+            else:
+                # The source has it in the other form: its name shall be true all the same.
+                _convert(fetched.path, new, compress=file.gzipped)
+                caching.check(new, File(file.name, file.payload_size))
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise MnistSparkError(
+            "cannot write the file", file=path, got=error.strerror or error
+        ) from error
+
+
+def _convert(path: Path, new: Path, *, compress: bool) -> None:
+    reader, writer = (open, gzip.open) if compress else (gzip.open, open)
+    with reader(path, "rb") as source, writer(new, "wb") as target:
+        shutil.copyfileobj(source, target)
