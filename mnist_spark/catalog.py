@@ -23,6 +23,8 @@ ALL_SPLITS = "all"
 # the folder ``split=<name>`` of its table, where Spark would escape other characters.
 _FILE_NAME = re.compile(r"(?!\.{0,2}$)[^/\\:\x00-\x1f]+")
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_COLUMNS = ("image", "label", "index", "split")  # those that every table may have
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class File:
         sha256: hex SHA-256 of the published file; None if not published.
         md5: hex MD5 of the published file; used only where ``sha256`` is None.
         payload_sha256: hex SHA-256 of the decompressed IDX file; None if not published.
+        transposed: the file has its images column by column; they are set right on unpacking.
     """
 
     name: str
@@ -44,11 +47,42 @@ class File:
     sha256: str | None = None
     md5: str | None = None
     payload_sha256: str | None = None
+    transposed: bool = False
 
     @property
     def gzipped(self) -> bool:
         """Whether the published file is gzip and the payload what is within it."""
         return self.name.endswith(".gz")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip archive within which a dataset's files are published.
+
+    Its digest is what tells one version of its members from another, so there is one.
+
+    Attributes:
+        name: the archive's name, without folders.
+        size: bytes of the archive.
+        folder: what stands before a file's name in the archive, ending in ``/``, or nothing.
+        sha256, md5: hex digests of the archive, of which there is at least one.
+    """
+
+    name: str
+    size: int
+    folder: str = ""
+    sha256: str | None = None
+    md5: str | None = None
+
+    @property
+    def file(self) -> File:
+        """The archive as a file to be downloaded and checked."""
+        return File(self.name, self.size, self.size, self.sha256, self.md5)
+
+    @property
+    def digest(self) -> str:
+        """What says which version of the archive this is."""
+        return self.sha256 or self.md5 or ""
 
 
 @dataclass(frozen=True)
@@ -72,11 +106,16 @@ class Dataset:
 
     Attributes:
         image_shape: (rows, columns) in pixels.
-        classes: class names; a label is an index into them.
+        classes: class names, in the order of their labels.
         mirrors: base URLs or folders, each ending in ``/``, in the order of trial.
         splits: in the order of the dataset ("all" is train followed by test).
         digests: where the digests come from, and which are missing.
         generated: True if the files were made by ``mnist-spark sample``.
+        archive: what the mirrors have instead of the files themselves.
+        first_label: the label of the first class.
+        extra_labels: name and comment of each further column of label files that have rank 2 (and
+            32-bit integers), whose first is the class. Empty for those of rank 1.
+        unconfirmed: what of all this no public source confirms; told with errors.
     """
 
     name: str
@@ -91,6 +130,10 @@ class Dataset:
     mirrors: tuple[str, ...]
     splits: tuple[Split, ...]
     generated: bool = False
+    archive: Archive | None = None
+    first_label: int = 0
+    extra_labels: tuple[tuple[str, str], ...] = ()
+    unconfirmed: str | None = None
 
     def select(self, wanted: str | Iterable[str] = ALL_SPLITS) -> tuple[Split, ...]:
         """The splits named by a filter: ``all``, one name, or several.
@@ -165,7 +208,8 @@ def parse(text: str, file: str, folder: Path | None = None) -> dict[str, Dataset
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        repr(tables)  # integers of more digits than Python prints would break the messages below
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         raise CatalogError("not TOML", file=file, got=error) from error
     return {name: _dataset(name, table, file, folder) for name, table in tables.items()}
 
@@ -183,8 +227,9 @@ def _dataset(name: str, table: Any, file: str, folder: Path | None) -> Dataset:
                 expected=f"letters, digits, '_', '.', '-', and not {ALL_SPLITS!r}",
                 got=repr(split),
             )
-    for key in ("title", "description", "homepage", "licence", "citation", "digests"):
-        if not isinstance(values[key], str):
+    texts = ("title", "description", "homepage", "licence", "citation", "digests", "unconfirmed")
+    for key in texts:
+        if key in values and not isinstance(values[key], str):
             raise CatalogError(f"[{name}] {key}", file=file, expected="a string", got=values[key])
     if not isinstance(values.get("generated", False), bool):
         raise CatalogError(f"[{name}] generated", file=file, expected="true or false")
@@ -196,6 +241,13 @@ def _dataset(name: str, table: Any, file: str, folder: Path | None) -> Dataset:
     for key in ("classes", "mirrors"):
         if not _is_list(values[key], str) or not values[key]:
             raise CatalogError(f"[{name}] {key}", file=file, expected="a list of strings")
+    first_label = values.get("first_label", 0)
+    if not _is(first_label, int) or first_label < 0:
+        raise CatalogError(f"[{name}] first_label", file=file, expected="0 or more")
+    if "archive" in values:
+        values["archive"] = _archive(f"{name}.archive", values["archive"], file)
+    if "extra_labels" in values:
+        values["extra_labels"] = _extra_labels(name, values["extra_labels"], file)
     values |= {
         "name": name,
         "image_shape": tuple(shape),
@@ -220,6 +272,49 @@ def _split(where: str, name: str, table: Any, file: str) -> Split:
 
 def _file(where: str, table: Any, file: str) -> File:
     values = _checked(File, table, f"[{where}]", file)
+    _check_published(where, values, file)
+    transposed = values.get("transposed", False)
+    if not isinstance(transposed, bool):
+        raise CatalogError(f"[{where}] transposed", file=file, expected="true or false")
+    if transposed and (where.endswith(".labels") or "payload_sha256" in values):
+        # That digest would be of other bytes than those that a table is verified against.
+        raise CatalogError(
+            f"[{where}] transposed", file=file, expected="images, without payload_sha256"
+        )
+    return File(**values)
+
+
+def _archive(where: str, table: Any, file: str) -> Archive:
+    values = _checked(Archive, table, f"[{where}]", file)
+    _check_published(where, values, file)
+    folder = values.get("folder", "")
+    if not isinstance(folder, str) or (folder and not folder.endswith("/")):
+        raise CatalogError(f"[{where}] folder", file=file, expected="'…/'", got=repr(folder))
+    archive = Archive(**values)
+    if not archive.digest:
+        raise CatalogError(f"[{where}] has no digest", file=file, expected="sha256 or md5")
+    return archive
+
+
+def _extra_labels(name: str, table: Any, file: str) -> tuple[tuple[str, str], ...]:
+    if (
+        not isinstance(table, Mapping)
+        or not table
+        or not all(isinstance(comment, str) for comment in table.values())
+        or not all(_COLUMN_NAME.fullmatch(key) and key not in _COLUMNS for key in table)
+    ):
+        raise CatalogError(
+            f"[{name}.extra_labels]",
+            file=file,
+            expected="a comment per column, named in lower-case letters, digits and '_',"
+            f" but not {', '.join(_COLUMNS)}",
+            got=repr(table),
+        )
+    return tuple(table.items())
+
+
+def _check_published(where: str, values: Mapping[str, Any], file: str) -> None:
+    """Checks name, sizes and digests."""
     name = values["name"]
     if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
         raise CatalogError(
@@ -238,12 +333,13 @@ def _file(where: str, table: Any, file: str) -> File:
             raise CatalogError(
                 f"[{where}] {key}", file=file, expected=f"{length} lower-case hex digits", got=value
             )
-    return File(**values)
 
 
 def _mirror(mirror: str, name: str, file: str, folder: Path | None) -> str:
     if "://" in mirror:
-        return mirror if mirror.endswith("/") else mirror + "/"
+        # The query of a signed URL comes after the path.
+        base, mark, query = mirror.partition("?")
+        return base + ("" if base.endswith("/") else "/") + mark + query
     if folder is None:
         raise CatalogError(f"[{name}] mirrors", file=file, expected="URLs", got=mirror)
     return f"{(folder / mirror).absolute()}/"

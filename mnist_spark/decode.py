@@ -38,7 +38,8 @@ def decode_range(
     an iterator that isn't exhausted has proved nothing.
 
     Args:
-        task: the range and where its bytes are: images of rank 3, labels of rank 1.
+        task: the range and where its bytes are: images of rank 3; labels of rank 1, or of rank 2
+            if the schema has extra labels.
         schema: from :func:`mnist_spark.schema.table_schema`.
         batch_bytes: decoded bytes per batch at most.
 
@@ -52,7 +53,13 @@ def decode_range(
     """
     records = task.records
     with open_piece(task.images, records) as images, open_piece(task.labels, records) as labels:
-        idx.check_pair(images.header, labels.header, task.images.path, task.labels.path)
+        idx.check_pair(
+            images.header,
+            labels.header,
+            task.images.path,
+            task.labels.path,
+            len(schema.label_columns),
+        )
         for what, file, expected, got in (
             ("image shape", task.images, schema.image_shape, images.header.record_shape),
             ("type of pixels", task.images, schema.pixels.name, images.header.dtype.name),
@@ -103,7 +110,7 @@ def decode(
 
     Args:
         images: shape (n, rows, cols), elements as stored in IDX.
-        labels: shape (n,), elements as stored in IDX.
+        labels: shape (n,) or (n, columns of the label file), elements as stored in IDX.
         start: the first record's index.
 
     Returns:
@@ -122,7 +129,9 @@ def decode(
         columns = [_pixel_bytes(pixels)]
     else:
         columns = [_image_structs(pixels, index, split, schema, arrow.field(0).type)]
-    columns.append(pa.array(_native(labels, arrow.field("label").type)))
+    names = schema.label_columns
+    for name, values in zip(names, labels.reshape(n, len(names)).T, strict=True):
+        columns.append(pa.array(_native(values, arrow.field(name).type)))
     columns.append(index)
     if arrow.get_field_index("split") >= 0:
         columns.append(pa.repeat(pa.scalar(split), n))

@@ -177,7 +177,8 @@ def read_records(
         a read-only array of shape ``(stop - start, *header.record_shape)`` and ``header.dtype``.
 
     Raises:
-        IdxError: the range isn't within the file, or the payload ends early.
+        IdxError: the range isn't within the file, the payload ends early, or an array can't have
+            so many dimensions.
     """
     if not 0 <= start <= stop <= header.records:
         raise IdxError(
@@ -199,7 +200,10 @@ def read_records(
         )
     stream.seek(begin)
     data = _read_exactly(stream, end - begin, "elements", file)
-    return np.frombuffer(data, header.dtype).reshape(stop - start, *header.record_shape)
+    try:
+        return np.frombuffer(data, header.dtype).reshape(stop - start, *header.record_shape)
+    except ValueError as error:  # IDX has ranks up to 255, NumPy up to 32 or 64
+        raise IdxError("more dimensions than NumPy has", file=file, got=error) from error
 
 
 def iter_records(
@@ -216,18 +220,31 @@ def iter_records(
         yield start, read_records(stream, header, start, stop, file)
 
 
-def check_pair(images: Header, labels: Header, image_file: object, label_file: object) -> None:
-    """Checks that two files belong together: rank-3 images, rank-1 labels, as many of each.
+def check_pair(
+    images: Header,
+    labels: Header,
+    image_file: object,
+    label_file: object,
+    label_columns: int = 1,
+) -> None:
+    """Checks that two files belong together: images of rank 3 and as many labels.
+
+    Args:
+        label_columns: values per record: 1 for labels of rank 1, more for labels of rank 2.
 
     Raises:
-        IdxError: wrong rank or another count.
+        IdxError: wrong rank, another number of values per label, or another count of records.
     """
     for header, rank, role, file in (
         (images, 3, "images", image_file),
-        (labels, 1, "labels", label_file),
+        (labels, 1 if label_columns == 1 else 2, "labels", label_file),
     ):
         if len(header.shape) != rank:
             raise IdxError(f"rank of {role}", file=file, expected=rank, got=len(header.shape))
+    if label_columns > 1 and labels.record_shape != (label_columns,):
+        raise IdxError(
+            "values per label", file=label_file, expected=label_columns, got=labels.shape[1]
+        )
     if images.records != labels.records:
         raise IdxError(
             "images and labels differ in number",
@@ -238,12 +255,14 @@ def check_pair(images: Header, labels: Header, image_file: object, label_file: o
 
 
 def count_labels(
-    stream: IO[bytes], header: Header, classes: int, file: object
+    stream: IO[bytes], header: Header, classes: int, file: object, first_label: int = 0
 ) -> npt.NDArray[np.int64]:
     """How often each class occurs.
 
     Args:
-        classes: number of classes; valid labels are 0 to ``classes - 1``.
+        header: of rank 1, or of rank 2, whose first column is the class.
+        classes: number of classes.
+        first_label: the first class's label; valid are this one and the ``classes - 1`` after it.
 
     Returns:
         counts, shape ``(classes,)``, int64.
@@ -252,17 +271,19 @@ def count_labels(
         IdxError: a label outside the classes, with the record that has it.
     """
     counts = np.zeros(classes, np.int64)
-    for first, labels in iter_records(stream, header, file):
-        bad = np.flatnonzero(~np.isin(labels, np.arange(classes)))
+    last_label = first_label + classes - 1
+    for first, records in iter_records(stream, header, file):
+        labels = records.reshape(len(records), -1)[:, 0]
+        bad = np.flatnonzero(~np.isin(labels, np.arange(first_label, last_label + 1)))
         if bad.size:
             raise IdxError(
                 "label outside the classes",
                 file=file,
                 record_range=f"[{first + int(bad[0])}]",
-                expected=f"0 to {classes - 1}",
+                expected=f"{first_label} to {last_label}",
                 got=labels[bad[0]],
             )
-        counts += np.bincount(labels.astype(np.int64), minlength=classes)
+        counts += np.bincount(labels.astype(np.int64) - first_label, minlength=classes)
     return counts
 
 

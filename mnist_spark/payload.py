@@ -1,34 +1,44 @@
 """Decompresses published files into payloads, once, and keeps them in the cache.
 
 A payload is named after what is known of it without looking inside: its own published SHA-256
-(``payloads/<sha256>.idx``), else the SHA-256 of the gzip that it comes from
-(``payloads/from-<sha256>.idx``). Datasets that publish the same file share one payload, and the
-name of a payload promises its content. Reading needs no lock: payloads get their names whole.
+(``payloads/<sha256>.idx``), else the SHA-256 of the file that it comes from
+(``payloads/from-<sha256>.idx``, or ``…-upright.idx`` if its images were transposed). Datasets that
+publish the same file share one payload, and the name of a payload promises its content. Reading
+needs no lock: payloads get their names whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
 
 from mnist_spark import cache as caching
 from mnist_spark import idx
 from mnist_spark.catalog import File
 from mnist_spark.download import Fetched
-from mnist_spark.errors import IntegrityError, MnistSparkError
+from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
+
+_CHUNK_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A decompressed IDX file on the driver's disk, verified.
+    """A decompressed IDX file on the driver's disk, verified, its images row by row.
 
     Attributes:
         file: what the catalog says of it.
         path: where it is; not to be written to.
         header: its header; the file has exactly the length that it promises.
-        sha256: hex SHA-256 of the payload, header included.
+        sha256: hex SHA-256 of the payload as it is at ``path``, header included.
         url: where the published file came from, without credentials and query.
     """
 
@@ -42,7 +52,8 @@ class Payload:
 def unpack(fetched: Fetched, cache: Path) -> Payload:
     """Decompresses a published file into the cache, or finds it there and checks it.
 
-    Files that are published uncompressed are used in place.
+    Files that are published uncompressed are used in place, unless they are transposed: images
+    that are stored column by column are set right here, once, and nobody after this need know.
 
     Args:
         cache: the folder from :func:`mnist_spark.cache.cache_folder`.
@@ -54,7 +65,7 @@ def unpack(fetched: Fetched, cache: Path) -> Payload:
         MnistSparkError: the cache can't be written, and the payload isn't there yet.
     """
     file = fetched.file
-    if file.gzipped:
+    if file.gzipped or file.transposed:
         path, sha256 = _unpacked(fetched, cache.absolute())
     else:
         path, sha256 = fetched.path, _check(fetched.path, file, file.payload_sha256)
@@ -69,14 +80,21 @@ def _unpacked(fetched: Fetched, cache: Path) -> tuple[Path, str]:
     if file.payload_sha256 is not None:
         name = f"{file.payload_sha256}.idx"
     else:
-        name = f"from-{file.sha256 or _sha256(fetched.path)}.idx"
+        upright = "-upright" if file.transposed else ""
+        name = f"from-{file.sha256 or _sha256(fetched.path)}{upright}.idx"
     path = cache / caching.PAYLOADS / name
     try:
         if sha256 := _reusable(path, file):
             return path, sha256
         with caching.locked(path):
             # Another process may have been faster.
-            return path, _reusable(path, file) or _inflate(fetched, path)
+            if sha256 := _reusable(path, file):
+                return path, sha256
+            if path.exists() and (file.payload_sha256 or caching.read_origin(path)):
+                aside = caching.set_aside(path)
+                _log.warning("cached payload is damaged, unpacking it again: %s", path)
+                _log.debug("the damaged payload is now %s", aside)
+            return path, _inflate(fetched, path)
     except OSError as error:
         raise caching.unusable(MnistSparkError, error, path) from error
 
@@ -102,7 +120,12 @@ def _inflate(fetched: Fetched, path: Path) -> str:
     digest = hashlib.sha256()
     # Not durable: after a power cut the check on reuse finds what is missing.
     with open(fetched.path, "rb") as source, caching.replacing(path, durable=False) as target:
-        for chunk in caching.inflate(source, file.payload_size, fetched.path):
+        chunks: Iterable[bytes] = (
+            caching.inflate(source, file.payload_size, fetched.path)
+            if file.gzipped
+            else iter(partial(source.read, _CHUNK_BYTES), b"")
+        )
+        for chunk in _upright(chunks, fetched.path) if file.transposed else chunks:
             digest.update(chunk)
             target.write(chunk)
         sha256 = digest.hexdigest()
@@ -110,6 +133,33 @@ def _inflate(fetched: Fetched, path: Path) -> str:
         if file.payload_sha256 is None:
             caching.write_origin(path, caching.Origin(fetched.url, sha256))
     return sha256
+
+
+def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
+    """The same payload with rows and columns of its images exchanged, a few records at a time.
+
+    Raises:
+        IdxError: its header isn't that of images.
+    """
+    size = 16  # of the header of images, see mnist_spark.idx
+    header: idx.Header | None = None
+    rest = bytearray()
+    for chunk in chunks:
+        rest += chunk
+        if header is None:
+            if len(rest) < size:
+                continue
+            header = idx.read_header(BytesIO(rest), file)
+            if len(header.shape) != 3:
+                raise IdxError("rank of images", file=file, expected=3, got=len(header.shape))
+            records, *sides = header.shape
+            yield idx.Header(header.dtype, (records, *reversed(sides))).pack()
+            del rest[:size]
+        whole = len(rest) - len(rest) % header.record_size
+        stored = np.frombuffer(rest[:whole], header.dtype).reshape(-1, *header.record_shape)
+        yield stored.swapaxes(1, 2).tobytes()
+        del rest[:whole]
+    yield bytes(rest)  # of a payload that is cut short, as its length will tell
 
 
 def _check(path: Path, file: File, expected: str | None) -> str:

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mnist_spark import catalog, idx, payload
 from mnist_spark.download import fetch
-from mnist_spark.errors import IdxError, MnistSparkError
+from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.ranges import SplitSize
+from mnist_spark.schema import Layout, catalog_schema
 
 
 class Steps(dict[str, float]):
@@ -55,14 +54,17 @@ class Pair:
         return SplitSize(self.split, self.image_header.records, self.image_header.record_size)
 
 
-def open_pair(split: str, images: str, labels: str) -> Pair:
+def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -> Pair:
     """Reads and checks both headers.
+
+    Args:
+        label_columns: values per label, see :func:`mnist_spark.idx.check_pair`.
 
     Raises:
         IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
     """
     image_header, label_header = _header(images), _header(labels)
-    idx.check_pair(image_header, label_header, images, labels)
+    idx.check_pair(image_header, label_header, images, labels, label_columns)
     return Pair(split, images, labels, image_header, label_header)
 
 
@@ -114,21 +116,37 @@ def prepare(
     """
     steps = Steps() if steps is None else steps
     with steps("download"):
-        fetched = fetch(dataset, splits, source=source, cache=cache)
+        try:
+            fetched = fetch(dataset, splits, source=source, cache=cache)
+        except IntegrityError as error:  # of an archive that is the published one
+            raise _of(dataset, error) from error
     prepared = []
     for split in splits:
         try:
             with steps("unpack"):
                 images, labels = (payload.unpack(fetched[f.name], cache) for f in split.files)
             with steps("check"):
-                pair = open_pair(split.name, str(images.path), str(labels.path))
+                pair = open_pair(
+                    split.name,
+                    str(images.path),
+                    str(labels.path),
+                    label_columns=1 + len(dataset.extra_labels),
+                )
                 _check_catalog(dataset, split, pair)
                 counts = _count_labels(dataset, pair)
         except MnistSparkError as error:
-            raise error.within(dataset=dataset.name) from error
+            raise _of(dataset, error) from error
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
         prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
     return prepared
+
+
+def _of(dataset: catalog.Dataset, error: MnistSparkError) -> MnistSparkError:
+    """The error with the dataset's name, and with what nobody could confirm of its files."""
+    told = error.within(dataset=dataset.name)
+    if dataset.unconfirmed is None or not isinstance(error, IdxError | IntegrityError):
+        return told
+    return told.within(hint=f"Not confirmed by a public source: {dataset.unconfirmed}")
 
 
 def _header(path: str) -> idx.Header:
@@ -138,13 +156,15 @@ def _header(path: str) -> idx.Header:
 
 
 def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -> None:
-    ubyte = np.dtype("u1")
-    for file, header, shape in (
-        (pair.images, pair.image_header, (split.records, *dataset.image_shape)),
-        (pair.labels, pair.label_header, (split.records,)),
+    schema = catalog_schema(dataset, Layout.BINARY)
+    values = len(schema.label_columns)
+    label_shape = (split.records,) if values == 1 else (split.records, values)
+    for file, header, dtype, shape in (
+        (pair.images, pair.image_header, schema.pixels, (split.records, *dataset.image_shape)),
+        (pair.labels, pair.label_header, schema.labels, label_shape),
     ):
-        if header.dtype != ubyte:
-            raise IdxError("type code", file=file, expected="ubyte", got=header.dtype.name)
+        if header.dtype != dtype:
+            raise IdxError("type code", file=file, expected=dtype.name, got=header.dtype.name)
         if header.shape != shape:
             raise IdxError(
                 "dimensions", file=file, expected=f"{shape} as in the catalog", got=header.shape
@@ -154,5 +174,7 @@ def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -
 def _count_labels(dataset: catalog.Dataset, pair: Pair) -> tuple[int, ...]:
     stream, header = idx.open_payload(pair.labels)
     with stream:
-        counts = idx.count_labels(stream, header, len(dataset.classes), pair.labels)
+        counts = idx.count_labels(
+            stream, header, len(dataset.classes), pair.labels, dataset.first_label
+        )
     return tuple(counts.tolist())

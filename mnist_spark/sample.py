@@ -16,6 +16,7 @@ also depend on the zlib that Python was built with.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import uuid
@@ -381,12 +382,14 @@ def _describe(seed: int, splits: tuple[catalog.Split, ...]) -> str:
     return "\n".join([*lines[1:], ""])
 
 
-def _table(where: str, item: object, *without: str) -> list[str]:
+def _table(
+    where: str, item: catalog.Dataset | catalog.Split | catalog.File, *without: str
+) -> list[str]:
     # JSON's strings, numbers, booleans and arrays of them are TOML's too.
     return ["", f"[{where}]"] + [
-        f"{key} = {json.dumps(value, ensure_ascii=False)}"
-        for key, value in vars(item).items()
-        if key not in without and value is not None
+        f"{field.name} = {json.dumps(value, ensure_ascii=False)}"
+        for field in dataclasses.fields(item)
+        if field.name not in without and (value := getattr(item, field.name)) != field.default
     ]
 
 

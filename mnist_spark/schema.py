@@ -91,6 +91,8 @@ class TableSchema:
     Attributes:
         image_shape: (rows, columns) in pixels.
         pixels, labels: element types as stored in IDX.
+        extra_labels: (name, comment) of each column that a label file of rank 2 has after the
+            class.
     """
 
     layout: Layout
@@ -98,6 +100,12 @@ class TableSchema:
     pixels: np.dtype[np.generic]
     labels: np.dtype[np.generic]
     columns: tuple[Column, ...]
+    extra_labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the label file is read into: ``label``, then the others."""
+        return ("label", *(name for name, _ in self.extra_labels))
 
     def to_json(self) -> str:
         """What :meth:`from_json` makes the same schema from, on an executor."""
@@ -108,6 +116,7 @@ class TableSchema:
                 "pixels": self.pixels.str,
                 "labels": self.labels.str,
                 "split": self.columns[-1].name == "split",
+                "extra_labels": self.extra_labels,
             }
         )
 
@@ -121,6 +130,7 @@ class TableSchema:
             pixels=np.dtype(values["pixels"]),
             labels=np.dtype(values["labels"]),
             split=values["split"],
+            extra_labels=tuple((name, comment) for name, comment in values["extra_labels"]),
         )
 
     def arrow(self) -> pa.Schema:
@@ -146,6 +156,7 @@ def table_schema(
     pixels: np.dtype[np.generic],
     labels: np.dtype[np.generic],
     split: bool = True,
+    extra_labels: tuple[tuple[str, str], ...] = (),
 ) -> TableSchema:
     """The columns of a dataset in a layout: pixels, ``label``, ``index`` and, if asked, ``split``.
 
@@ -153,6 +164,9 @@ def table_schema(
         image_shape: (rows, columns) in pixels.
         pixels: element type of the images as stored in IDX.
         labels: element type of the labels as stored in IDX.
+        extra_labels: (name, comment) of each column that a label file of rank 2 has after the
+            class. They come after ``label``, which is smallint then, whatever the file's type: a
+            class is a small number.
 
     Raises:
         LayoutError: the layout can't hold the element type, or images of this size.
@@ -186,17 +200,31 @@ def table_schema(
             Layout.IMAGE: ("image", f"{rows}×{cols} pixels as Spark's ImageSchema"),
         }[layout]
         columns = [Column("image", sql_type, f"{comment}, row by row from the top left")]
-    columns.append(Column("label", label, "the class"))
+    columns.append(Column("label", "smallint" if extra_labels else label, "the class"))
+    columns += [Column(name, label, comment) for name, comment in extra_labels]
     columns.append(Column("index", "int", "the record's place in its IDX file, from 0"))
     if split:
         columns.append(Column("split", "string", "the split: train or test"))
-    return TableSchema(layout, image_shape, pixels, labels, tuple(columns))
+    return TableSchema(layout, image_shape, pixels, labels, tuple(columns), extra_labels)
 
 
 def catalog_schema(dataset: Dataset, layout: Layout) -> TableSchema:
-    """The columns of a table of the dataset. Datasets of the catalog have unsigned bytes."""
-    ubyte = np.dtype("u1")
-    return table_schema(layout, dataset.image_shape, pixels=ubyte, labels=ubyte)
+    """The columns of a table of the dataset.
+
+    Datasets of the catalog have unsigned bytes; label files of rank 2 have 32-bit integers.
+    """
+    return table_schema(
+        layout,
+        dataset.image_shape,
+        pixels=np.dtype("u1"),
+        labels=label_type(dataset.extra_labels),
+        extra_labels=dataset.extra_labels,
+    )
+
+
+def label_type(extra_labels: tuple[tuple[str, str], ...]) -> np.dtype[np.generic]:
+    """Element type of the label files of a catalog's dataset: that of MNIST's or of QMNIST's."""
+    return np.dtype(">i4" if extra_labels else "u1")
 
 
 def _arrow_type(name: str) -> pa.DataType:

@@ -20,5 +20,7 @@ def run(_: argparse.Namespace) -> None:
         print(f"  {counts}; {rows}×{cols}; {len(dataset.classes)} classes; {dataset.licence}")
         print(f"  {dataset.homepage}")
         print(f"  digests: {dataset.digests}")
+        if dataset.unconfirmed is not None:
+            print(f"  not confirmed: {dataset.unconfirmed}")
         for mirror in dataset.mirrors:
             print(f"  mirror {mirror}")

@@ -49,25 +49,37 @@ def parse(text, folder=None):
 
 
 def test_the_published_datasets():
-    assert list(catalog.datasets()) == ["mnist", "fashion-mnist", "kmnist"]
+    assert list(catalog.datasets()) == [
+        *("mnist", "fashion-mnist", "kmnist"),
+        *(f"emnist-{name}" for name in ("byclass", "bymerge", "balanced", "letters", "digits")),
+        *("emnist-mnist", "qmnist"),
+    ]
     for name, dataset in catalog.datasets().items():
         assert dataset.name == name
         assert dataset.image_shape == (28, 28)
-        assert len(set(dataset.classes)) == 10
-        assert [(s.name, s.records) for s in dataset.splits] == [("train", 60000), ("test", 10000)]
+        assert len(set(dataset.classes)) == len(dataset.classes) >= 10
+        assert [split.name for split in dataset.splits] == ["train", "test"]
         assert not dataset.generated
         for mirror in dataset.mirrors:
             assert re.fullmatch(r"https?://[\w.-]+/([\w.-]+/)*", mirror)
         for split in dataset.splits:
+            values = 1 + len(dataset.extra_labels)
             assert split.files == (split.images, split.labels)
             assert split.images.payload_size == 16 + split.records * 784
-            assert split.labels.payload_size == 8 + split.records
+            assert split.labels.payload_size == (
+                8 + split.records if values == 1 else 12 + split.records * values * 4
+            )
             for file in split.files:
                 assert file.gzipped
-                assert file.size is not None
-                assert file.sha256 is not None
+                if dataset.archive is None:
+                    assert file.size is not None
+                    assert file.sha256 is not None
     files = [f for d in catalog.datasets().values() for s in d.splits for f in s.files]
-    assert len({file.sha256 for file in files}) == 12
+    digests = [file.sha256 for file in files if file.sha256 is not None]
+    assert len(set(digests)) == len(digests) == 16
+    for name in ("mnist", "fashion-mnist", "kmnist"):
+        splits = catalog.find(name).splits
+        assert [(s.name, s.records) for s in splits] == [("train", 60000), ("test", 10000)]
 
 
 def test_the_catalog_agrees_with_the_real_files(real_data):
@@ -133,7 +145,7 @@ def test_select_nothing_is_not_everything():
 
 @pytest.mark.parametrize("name", ["", "MNIST", "mnist ", "fashion_mnist"])
 def test_find_unknown(name):
-    with pytest.raises(UsageError, match="expected one of mnist, fashion-mnist, kmnist, or a .tom"):
+    with pytest.raises(UsageError, match="expected one of mnist, fashion-mnist, .*, or a .toml"):
         catalog.find(name)
 
 
@@ -227,6 +239,64 @@ def test_wrong_descriptions_are_refused_with_their_place(old, new, where):
     assert old in GOOD
     with pytest.raises(CatalogError, match=f"(?s)(?=.*my.toml)(?=.*{where})"):
         parse(GOOD.replace(old, new))
+
+
+ARCHIVE = f"""
+[mine.archive]
+name = "all.zip"
+size = 1000
+folder = "in/it/"
+sha256 = "{SHA}"
+[mine.extra_labels]
+writer_id = "who wrote it"
+b = ""
+"""
+
+
+def test_an_archive_and_what_labels_may_be():
+    text = GOOD.replace("payload_size = 40", "payload_size = 40\ntransposed = true")
+    dataset = parse(text.replace('digests = "g"', 'digests = "g"\nfirst_label = 1') + ARCHIVE)
+    assert dataset.archive == catalog.Archive("all.zip", 1000, "in/it/", SHA)
+    assert dataset.archive.file == catalog.File("all.zip", 1000, 1000, SHA)
+    assert dataset.archive.digest == SHA
+    assert dataset.first_label == 1
+    assert dataset.extra_labels == (("writer_id", "who wrote it"), ("b", ""))
+    assert [file.transposed for file in dataset.splits[0].files] == [True, False]
+    assert hash(dataset)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        (f'sha256 = "{SHA}"\n[', "[", r"\[mine.archive\] has no digest"),
+        ("size = 1000", "size = -1", r"\[mine.archive\] size"),
+        ("size = 1000", "", r"\[mine.archive\].*missing size"),
+        ('"all.zip"', '"../all.zip"', r"\[mine.archive\] name"),
+        ('"in/it/"', '"in/it"', r"\[mine.archive\] folder"),
+        ('"in/it/"', "1", r"\[mine.archive\] folder"),
+        ("writer_id =", "1 =", r"\[mine.extra_labels\]"),
+        ("writer_id =", "Writer =", r"\[mine.extra_labels\]"),
+        ("writer_id =", "split =", r"\[mine.extra_labels\].*but not image, label, index, split"),
+        ('b = ""', "b = 1", r"\[mine.extra_labels\]"),
+        ('writer_id = "who wrote it"\nb = ""\n', "", r"\[mine.extra_labels\]"),
+        ('digests = "g"', 'digests = "g"\nfirst_label = -1', r"\[mine\] first_label"),
+        ('digests = "g"', 'digests = "g"\nfirst_label = true', r"\[mine\] first_label"),
+        ('digests = "g"', 'digests = "g"\nunconfirmed = 1', r"\[mine\] unconfirmed"),
+        ('digests = "g"', 'digests = "g"\narchive = 1', "not TOML|archive"),
+        ("payload_size = 40", "payload_size = 40\ntransposed = 1", "images.*transposed"),
+        ("payload_size = 12", "payload_size = 12\ntransposed = true", "labels.*transposed"),
+        (
+            "payload_size = 40",
+            f'payload_size = 40\ntransposed = true\npayload_sha256 = "{SHA}"',
+            "images.*transposed",
+        ),
+    ],
+)
+def test_wrong_archives_and_labels(old, new, where):
+    text = GOOD + ARCHIVE
+    assert old in text
+    with pytest.raises(CatalogError, match=f"(?s)(?=.*my.toml)(?=.*{where})"):
+        parse(text.replace(old, new))
 
 
 @pytest.mark.parametrize("text", ["mine = 1", "[mine]\nsplits = 1", "[mine.splits]", "[[mine]]"])

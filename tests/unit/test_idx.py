@@ -272,22 +272,46 @@ def test_pairs():
         idx.check_pair(h(60000, 2, 2), h(5), "i", "l")
 
 
-def count(data: bytes, classes: int) -> list[int]:
+def test_pairs_with_several_values_per_label():
+    idx.check_pair(h(5, 2, 2), h(5, 8), "i", "l", 8)
+    for wrong, words in (
+        (h(5), "rank of labels .*expected 2, got 1"),
+        (h(5, 8, 1), "rank of labels .*expected 2, got 3"),
+        (h(5, 7), r"values per label \(file l\): expected 8, got 7"),
+        (h(6, 8), "expected 5 labels as in i, got 6"),
+    ):
+        with pytest.raises(IdxError, match=words):
+            idx.check_pair(h(5, 2, 2), wrong, "i", "l", 8)
+
+
+def count(data: bytes, classes: int, first_label: int = 0) -> list[int]:
     stream = io.BytesIO(data)
-    counts = idx.count_labels(stream, idx.read_header(stream, "f"), classes, "f")
+    counts = idx.count_labels(stream, idx.read_header(stream, "f"), classes, "f", first_label)
     assert counts.dtype == np.int64
     return counts.tolist()
 
 
-@given(st.lists(st.integers(0, 255), max_size=50), st.integers(1, 256))
-def test_label_counts_or_the_first_bad_label(labels, classes):
-    bad = [i for i, label in enumerate(labels) if label >= classes]
+@given(
+    st.lists(st.integers(0, 255), max_size=50),
+    st.integers(1, 256),
+    st.integers(0, 3),
+    st.integers(1, 3),
+)
+def test_label_counts_or_the_first_bad_label(labels, classes, first, columns):
+    """Of labels that begin with ``first``, alone or in the first of several columns."""
+    values = labels
+    if columns > 1:
+        values = np.full((len(labels), columns), 200)
+        values[:, 0] = labels
+    last = first + classes - 1
+    bad = [i for i, label in enumerate(labels) if not first <= label <= last]
     if not bad:
-        assert count(ubytes(labels), classes) == [labels.count(c) for c in range(classes)]
+        expected = [labels.count(label) for label in range(first, last + 1)]
+        assert count(ubytes(values), classes, first) == expected
         return
-    message = rf"records \[{bad[0]}\]\): expected 0 to {classes - 1}, got {labels[bad[0]]}$"
+    message = rf"records \[{bad[0]}\]\): expected {first} to {last}, got {labels[bad[0]]}$"
     with pytest.raises(IdxError, match=message):
-        count(ubytes(labels), classes)
+        count(ubytes(values), classes, first)
 
 
 @pytest.mark.parametrize("at", [0, 999_999, (1 << 20) - 1, 1 << 20, 2_499_999])

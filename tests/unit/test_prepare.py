@@ -82,8 +82,8 @@ def test_a_split_without_records(tmp_path):
     ("pair", "said", "message"),
     [
         # What the headers say, and what the catalog says of it.
-        ((payload(0x09, (20, *SHAPE), [1] * 120), TRAIN[1]), {}, "type code.*ubyte, got int8"),
-        ((TRAIN[0], payload(0x0B, (20,), [1] * 20)), {}, "type code.*ubyte, got int16"),
+        ((payload(0x09, (20, *SHAPE), [1] * 120), TRAIN[1]), {}, "type code.*uint8, got int8"),
+        ((TRAIN[0], payload(0x0B, (20,), [1] * 20)), {}, "type code.*uint8, got int16"),
         (random_pair(20, 2, 3), {}, r"\(20, 3, 2\) as in the catalog, got \(20, 2, 3\)"),
         (random_pair(20, 6, 1), {}, r"\(20, 3, 2\) as in the catalog, got \(20, 6, 1\)"),
         (TRAIN, {"records": {"train": 21}}, r"\(21, 3, 2\) as in the catalog, got \(20, 3, 2\)"),
