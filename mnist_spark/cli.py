@@ -26,6 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(parser.parse_args(argv))
 
 
+def entry() -> None:
+    """The console script, and the entry point of Databricks wheel tasks.
+
+    Raises:
+        SystemExit: a code other than 0. A wheel task takes any function that returns, whatever it
+            returns, for a success.
+    """
+    if code := main():
+        sys.exit(code)
+
+
 def guarded(args: argparse.Namespace) -> int:
     """Runs ``args.run`` and turns errors into a line and an exit code."""
     try:
