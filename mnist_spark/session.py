@@ -55,6 +55,8 @@ SETTINGS = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # Notebooks show a DataFrame's first rows as a table; batch jobs never print a DataFrame.
+    "spark.sql.repl.eagerEval.enabled": "true",
 }
 """What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
 
@@ -110,8 +112,10 @@ def session(master: str | None = None, *, delta: bool = True, batch: bool = Fals
         builder = builder.remote(master)
     elif not submitted:
         os.environ["JAVA_HOME"] = find_java()
-        # Else Spark's workers would be whatever `python3` is on the PATH.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        if (master or "local").startswith("local"):
+            # Else Spark's workers would be whatever `python3` is on the PATH. On other machines
+            # it's for their owner to say.
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = dict(SETTINGS)
         java_options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] if batch else []
         if "SPARK_CONF_DIR" not in os.environ:
@@ -229,6 +233,14 @@ def from_spark(error: Exception) -> MnistSparkError:
             got=lacking[0],
             hint="Hand the package out with --py-files, spark.archives or addArtifacts,"
             " or name a Python that has them with PYSPARK_PYTHON",
+        )
+    program = re.search(r"Cannot run program \"([^\"]*)\"", text)
+    if program is not None:
+        return SparkError(
+            "an executor has no such Python",
+            got=program[1],
+            hint="Name one that every node has with PYSPARK_PYTHON (spark-submit:"
+            " spark.pyspark.python)",
         )
     raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
     return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from mnist_spark import storage
 from mnist_spark.errors import MnistSparkError
 
 _NAME = re.compile(r"[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
@@ -89,8 +90,6 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
 
 
 def _stage_remote(payload: Path, url: str) -> str:
-    from mnist_spark import storage
-
     filesystem, path = storage.filesystem(url)
     try:
         # Object stores show an object when its upload is complete, not before. Its digest isn't
@@ -103,8 +102,6 @@ def _stage_remote(payload: Path, url: str) -> str:
 
 
 def _unstage_remote(location: str) -> list[str]:
-    from mnist_spark import storage
-
     filesystem, folder = storage.filesystem(location)
     try:
         filesystem.invalidate_cache()
@@ -118,11 +115,9 @@ def _unstage_remote(location: str) -> list[str]:
 
 
 def _unusable(location: str, error: Exception) -> MnistSparkError:
-    from mnist_spark.transfer import redact
-
     return MnistSparkError(
         "cannot use the staging location",
-        file=redact(location) if "://" in location else location,
+        file=storage.redact(location) if "://" in location else location,
         got=getattr(error, "strerror", None) or error,
         hint="Name a folder that all nodes mount, or a URL, with --staging",
     )

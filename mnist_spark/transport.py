@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark import idx
+from mnist_spark import idx, storage
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError, UsageError, one_of
 from mnist_spark.ranges import MAX_RANGE_BYTES, RecordRange
 
@@ -110,7 +110,7 @@ def choose_transport(
             payload that is too large for ``inline`` on a cluster without one.
     """
     transport = one_of(Transport, "transport", wanted)
-    staged = None if staging is None else f"staged in {_printable(staging)}"
+    staged = None if staging is None else f"staged in {_shown(staging)}"
     if transport == Transport.INLINE and staging is not None:
         raise UsageError(
             "--staging is for the transport shared", expected="shared or auto", got=repr(wanted)
@@ -132,10 +132,8 @@ def choose_transport(
     return TransportChoice(Transport.INLINE, "executors may not see the driver's disk")
 
 
-def _printable(staging: str) -> str:
-    from mnist_spark.transfer import redact  # not on executors
-
-    return redact(staging) if "://" in staging else staging
+def _shown(place: str) -> str:
+    return storage.redact(place) if "://" in place else place
 
 
 # --- Driver side ----------------------------------------------------------------------------------
@@ -366,18 +364,16 @@ def _open(piece: Piece) -> tuple[IO[bytes], idx.Header]:
 
 
 def _open_url(url: str) -> tuple[IO[bytes], idx.Header]:
-    from mnist_spark import storage
-
     filesystem, path = storage.filesystem(url)
     try:
         stream = filesystem.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES)
     except Exception as error:
         raise IdxError(
-            "cannot open the payload", file=_printable(url), got=storage.reason(error)
+            "cannot open the payload", file=storage.redact(url), got=storage.reason(error)
         ) from error
     try:
-        header = idx.read_header(stream, _printable(url))
-        idx.check_payload_size(header, stream.size, _printable(url))
+        header = idx.read_header(stream, storage.redact(url))
+        idx.check_payload_size(header, stream.size, storage.redact(url))
     except BaseException:
         stream.close()
         raise

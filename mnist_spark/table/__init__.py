@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mnist_spark import session
+from mnist_spark import session, storage
 from mnist_spark.errors import SparkError, TableError, UsageError
 from mnist_spark.table.target import Target
 
@@ -78,7 +78,10 @@ def _against_columnar(target: Target, table_format: Format) -> str | None:
     if target.is_name:
         return "the target is a catalog table"
     if target.local is None:
-        return "the target is not a local or mounted folder"
+        try:
+            storage.filesystem(target.text)
+        except UsageError as error:
+            return str(error)
     if table_format == Format.DELTA:
         if importlib.util.find_spec("deltalake") is None:
             return "deltalake is not installed (extra [delta])"
@@ -113,7 +116,7 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         return run(spark, job)
     except _spark_errors() as error:
         found = session.from_spark(error)
-        if isinstance(found, SparkError):
+        if isinstance(found, SparkError) and found.hint is None:
             raise _table_error(job.target, error) or found from error
         raise found from error
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable, Field, Schema
@@ -23,6 +22,7 @@ from deltalake.transaction import (
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.encode import DataFile
+from mnist_spark.table.files import names_in
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.properties import (
     Existing,
@@ -51,11 +51,12 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         TableError: the target isn't a Delta table that this job may replace, isn't one that
             delta-rs can write, or was changed by somebody else meanwhile.
     """
-    folder = _folder(job.target)
+    folder = _place(job.target)
     _check_possible(job.target, obstacle(job.target))
     _open_replaceable(job)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = write_files(spark, job, str(folder))
+    if job.target.local is not None:
+        job.target.local.mkdir(parents=True, exist_ok=True)
+    files = write_files(spark, job, folder)
     version = _commit(job, files)
     return Written(
         version, len(files), sum(file.size for file in files), [file.trace for file in files]
@@ -68,19 +69,18 @@ def open_table(target: Target) -> DeltaTable | None:
     Raises:
         TableError: something else is there, or a table that delta-rs can't open.
     """
-    folder = _folder(target)
+    folder = _place(target)
     try:
-        return DeltaTable(str(folder))
+        return DeltaTable(folder)
     except TableNotFoundError:
         pass
     except (DeltaError, OSError) as error:
         raise TableError("cannot open the table", file=folder, got=_line(error)) from error
     try:
         others = strange_names(folder)
-    except FileNotFoundError:
-        return None
     except OSError as error:
-        raise TableError("cannot read the target", file=folder, got=error.strerror) from error
+        got = error.strerror or error
+        raise TableError("cannot read the target", file=folder, got=got) from error
     if others:
         raise TableError(
             "the target is not a Delta table",
@@ -102,16 +102,23 @@ def obstacle(target: Target) -> str | None:
     Raises:
         TableError: as :func:`open_table`.
     """
-    odd = sorted(_ODD_CHARACTERS & set(str(_folder(target))))
+    odd = sorted(_ODD_CHARACTERS & set(_place(target)))
     if odd:
         return f"delta-rs cannot write to a path with {' '.join(odd)}"
     try:
         table = open_table(target)
     except TableError as error:
-        if (_folder(target) / "_delta_log").is_dir():
+        if _has_log(target):
             return f"delta-rs {error.what}: {error.got}"
         raise
     return None if table is None else _table_obstacle(table)
+
+
+def _has_log(target: Target) -> bool:
+    try:
+        return "_delta_log" in names_in(_place(target))
+    except OSError:
+        return False
 
 
 def _table_obstacle(table: DeltaTable) -> str | None:
@@ -218,7 +225,9 @@ def _replace_rows(
         partition_by=["split"],
         partition_filters=None if whole else [("split", "in", job.split_names)],
         commit_properties=CommitProperties(
-            custom_metadata={"userMetadata": job.commit_metadata(inspect(table))},
+            custom_metadata={
+                "userMetadata": job.commit_metadata(inspect(table), writer="columnar")
+            },
             app_transactions=[transaction],
             max_commit_retries=0,
         ),
@@ -227,7 +236,9 @@ def _replace_rows(
 
 def _line(error: Exception) -> str:
     """delta-rs' message, which may come as a tree in colours, in one line."""
-    return re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error)))
+    text = re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error)))
+    # The query of an URL of cloud storage is a signature.
+    return re.sub(r"(\w+://[^\s?]*)\?\S*", r"\1", text)
 
 
 def _version(table: DeltaTable | None) -> int | None:
@@ -283,11 +294,12 @@ def _delta_schema(job: WriteJob) -> Schema:
     )
 
 
-def _folder(target: Target) -> Path:
-    if target.local is None:
+def _place(target: Target) -> str:
+    """Path or URL, as delta-rs takes it."""
+    if target.is_name:
         raise UsageError(
-            "the writer columnar writes to local or mounted folders only",
+            "the writer columnar writes to folders and cloud storage only",
             got=target,
             hint="Use --writer spark",
         )
-    return target.local
+    return target.text

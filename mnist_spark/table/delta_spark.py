@@ -47,7 +47,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     if job.target.local is not None:
         check_reachable(spark, str(job.target.local), job.parallelism)
     frame, traces = rows(spark, job)
-    writer = frame.writeTo(job.target.sql).option("userMetadata", job.commit_metadata(existing))
+    metadata = job.commit_metadata(existing, writer="spark")
+    writer = frame.writeTo(job.target.sql).option("userMetadata", metadata)
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and not same:
         # The only way to change all columns and all rows in one transaction; Delta gives no way

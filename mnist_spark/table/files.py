@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from mnist_spark import storage
 from mnist_spark.errors import MnistSparkError, TableError
 
 
@@ -54,8 +55,6 @@ def _new_local(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _new_remote(folder: str, name: str) -> Iterator[IO[bytes]]:
-    from mnist_spark import storage
-
     filesystem, path = storage.filesystem(folder)
     stream = None
     try:
@@ -82,8 +81,6 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
     if "://" not in folder:
         with open(Path(folder, name), "rb") as stream:
             return stream.read(limit)
-    from mnist_spark import storage
-
     filesystem, path = storage.filesystem(folder)
     try:
         with filesystem.open(f"{path.rstrip('/')}/{name}", "rb") as stream:
@@ -101,10 +98,29 @@ def remove_file(folder: str, name: str) -> None:
     if "://" not in folder:
         Path(folder, name).unlink()
         return
-    from mnist_spark import storage
-
     filesystem, path = storage.filesystem(folder)
     try:
         filesystem.rm_file(f"{path.rstrip('/')}/{name}")
     except Exception as error:
         raise OSError(storage.reason(error)) from error
+
+
+def names_in(folder: str) -> list[str]:
+    """Names of what is in a table's folder; for a folder that isn't there, none.
+
+    Raises:
+        OSError: it can't be listed; the message has no secret.
+    """
+    if "://" not in folder:
+        try:
+            return [path.name for path in Path(folder).iterdir()]
+        except FileNotFoundError:
+            return []
+    filesystem, path = storage.filesystem(folder)
+    try:
+        found = filesystem.ls(path, detail=False)
+    except FileNotFoundError:
+        return []
+    except Exception as error:
+        raise OSError(storage.reason(error)) from error
+    return [str(each).rstrip("/").rpartition("/")[2] for each in found]

@@ -19,7 +19,6 @@ from mnist_spark.table.target import Target
 from mnist_spark.trace import TaskTrace
 from mnist_spark.transport import RangeTask, Transport, TransportChoice, plan_tasks
 
-
 _SHARED = TransportChoice(Transport.SHARED, "executors read the driver's cache folder")
 
 
@@ -83,12 +82,13 @@ class WriteJob:
         """Names of the splits to write."""
         return [split.name for split in self.splits]
 
-    def commit_metadata(self, before: Existing | None) -> str:
+    def commit_metadata(self, before: Existing | None, *, writer: str) -> str:
         """JSON for the table's history: which bytes this version was made from.
 
         Args:
             before: the table that is replaced; the digests of other bytes that it was made from
                 are noted too.
+            writer: who writes, ``columnar`` or ``spark``.
         """
         new = {
             f"{split.name}.{role}": payload.sha256
@@ -102,6 +102,8 @@ class WriteJob:
                 "mnist_spark": __version__,
                 "run": self.run_id,
                 "dataset": self.dataset.name,
+                "writer": writer,
+                "rows": {split.name: split.pair.size.records for split in self.splits},
                 "sha256": {p.file.name: p.sha256 for s in self.splits for p in s.payloads},
             }
             | ({"replaced_sha256": replaced} if replaced else {})

@@ -11,6 +11,7 @@ from mnist_spark.catalog import Dataset
 from mnist_spark.errors import TableError
 from mnist_spark.prepare import PreparedSplit
 from mnist_spark.schema import Layout
+from mnist_spark.table.files import names_in
 from mnist_spark.table.target import Target
 
 PREFIX = "mnist_spark."
@@ -46,8 +47,21 @@ def table_properties(
     }
     for split in splits:
         for role, payload in zip(("images", "labels"), split.payloads, strict=True):
-            properties[f"{PREFIX}source.{split.name}.{role}.sha256"] = payload.sha256
+            source = f"{PREFIX}source.{split.name}.{role}"
+            properties[f"{source}.sha256"] = payload.sha256
+            # With it the IDX header, and so the whole payload, can be rebuilt from the table.
+            properties[f"{source}.shape"] = "x".join(map(str, payload.header.shape))
     return properties
+
+
+def source_digests(properties: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of the payloads that a table was made from, by ``split.role``."""
+    start, end = f"{PREFIX}source.", ".sha256"
+    return {
+        key[len(start) : -len(end)]: value
+        for key, value in properties.items()
+        if key.startswith(start) and key.endswith(end)
+    }
 
 
 def description(dataset: Dataset) -> str:
@@ -84,7 +98,7 @@ def check_replaceable(
     )
 
 
-def strange_names(folder: Path) -> list[str]:
+def strange_names(folder: str | Path) -> list[str]:
     """What is in the folder, less what a run that was killed before its commit leaves."""
-    names = [path.name for path in folder.iterdir()]
+    names = names_in(str(folder))
     return sorted(name for name in names if not name.startswith(("split=", "_", ".")))

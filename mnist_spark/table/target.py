@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.errors import UsageError
+from mnist_spark.storage import redact
 
 # Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -44,6 +45,12 @@ class Target:
         if _URL.match(text):
             url = urlsplit(text)
             if url.scheme != "file":
+                if url.query or ":" in (url.netloc.rpartition("@")[0]):
+                    raise UsageError(
+                        "credentials in the target's URL",
+                        got=redact(text),
+                        hint="Give them in the environment: README, section Targets",
+                    )
                 return cls(text.rstrip("/"), is_name=False)
             if url.netloc not in ("", "localhost"):
                 raise UsageError("invalid target", expected="file:///path", got=repr(text))

@@ -1,6 +1,7 @@
-"""A process that ingests as it is told, to be watched and killed: a line of JSON in, one out.
+"""A process that does as it is told, to be watched and killed: a line of JSON in, one out.
 
-Arguments: Spark master, and whether Spark itself writes Delta tables ("delta" or "").
+Arguments: Spark master, ``sc://…`` or ``remote:local[2]`` (Spark Connect); whether Spark itself
+writes Delta tables ("delta" or ""); files of Python code for Connect's server and executors.
 """
 
 from __future__ import annotations
@@ -8,27 +9,94 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mnist_spark import session
+from mnist_spark import catalog, register, session
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
+from mnist_spark.prepare import prepare
+from mnist_spark.ranges import plan_ranges
+from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.table.planned import PlannedFiles, planned
+from mnist_spark.transport import carry, plan_tasks
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
-def main(master: str, delta: str) -> None:
+def start(master: str, delta: str, *artifacts: str) -> SparkSession:
+    if not master.startswith("remote:"):
+        spark = session.session(master, delta=bool(delta))
+    else:
+        from pyspark.sql import SparkSession
+
+        builder = SparkSession.builder.remote(master.removeprefix("remote:"))
+        settings = session.DELTA_SETTINGS | {"spark.jars.packages": session.delta_package()}
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+        spark = builder.getOrCreate()
+    for path in artifacts:
+        spark.addArtifacts(path, pyfile=True)
+    return spark
+
+
+def read(spark: SparkSession, **order: Any) -> dict[str, Any]:
+    """What a data source gives, summed up by the executors."""
+    from pyspark.sql import functions as f
+
+    register(spark)
+    frame = spark.read.format(order.pop("format")).options(**order).load()
+    row = frame.agg(
+        f.count("*").alias("rows"),
+        f.sum("label").alias("labels"),
+        f.sum("index").alias("indices"),
+        f.count_distinct(f.spark_partition_id()).alias("tasks"),
+    ).first()
+    assert row is not None
+    return row.asDict()
+
+
+def write_damaged(spark: SparkSession, dataset: str, cache: str, target: str, **_: Any) -> None:
+    """Has tasks write files whose bytes travel inside them, one of these bytes another one."""
+    found = catalog.find(dataset)
+    splits = prepare(found, found.select(), source=None, cache=Path(cache))
+    pairs = [split.pair for split in splits]
+    ranges = plan_ranges([pair.size for pair in pairs], parallelism=2)
+    tasks = [carry(task) for task in plan_tasks(pairs, ranges)]
+    data = bytearray(tasks[0].images.data or b"")
+    data[len(data) // 2] ^= 1
+    tasks[0] = replace(tasks[0], images=replace(tasks[0].images, data=bytes(data)))
+    schema = catalog_schema(found, Layout.COLUMNS)
+    planned(spark, PlannedFiles, tasks, schema, inline=True, folder=target).collect()
+
+
+def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
+    try:
+        do = order.pop("do", "ingest")
+        if do == "read":
+            return read(spark, **order)
+        if do == "write_damaged":
+            write_damaged(spark, **order)
+        return json.loads(ingest(spark=spark, **order).to_json())
+    except MnistSparkError as error:
+        return {"error": type(error).__name__, "line": str(error)}
+    except Exception as error:  # noqa: BLE001 - Spark's, if nobody of ours is between
+        found = session.from_spark(error)
+        return {"error": type(found).__name__, "line": str(found)}
+
+
+def main(master: str, delta: str, *artifacts: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Spark prints is no answer
-    spark = session.session(master, delta=bool(delta))
+    spark = start(master, delta, *artifacts)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         forever = order.pop("forever", False)
         while True:
-            try:
-                report = ingest(spark=spark, **order)
-                answer = {"writer": report.writer, "version": report.table_version}
-            except MnistSparkError as error:
-                answer = {"error": type(error).__name__, "line": str(error)}
-            print(json.dumps(answer), file=answers, flush=True)
+            print(json.dumps(answer(spark, dict(order))), file=answers, flush=True)
             if not forever:
                 break
     spark.stop()

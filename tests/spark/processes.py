@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 TIMEOUT = 180
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def until(condition: Callable[[], Any], what: str, pause: float = 0.001) -> Any:
@@ -31,19 +32,31 @@ class Driver:
     """A live process with a Spark session."""
 
     def __init__(
-        self, home: Path, master: str = "local[2]", *, delta: bool = True, conf: str = ""
+        self,
+        home: Path,
+        master: str = "local[2]",
+        *,
+        delta: bool = True,
+        conf: str = "",
+        artifacts: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         home.mkdir(parents=True)
         self.log = home / "stderr"
         submit = f"--driver-memory 1g {conf} pyspark-shell"
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("driver.py"), master, "delta" * delta],
+            [
+                *(sys.executable, "-m", "tests.spark.driver", master, "delta" * delta),
+                *map(str, artifacts),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,
             cwd=home,
-            env=os.environ | {"PYSPARK_SUBMIT_ARGS": submit},
+            env=os.environ
+            | {"PYSPARK_SUBMIT_ARGS": submit, "PYTHONPATH": str(PROJECT)}
+            | (environment or {}),
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()

@@ -56,7 +56,7 @@ def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
             assert answer["error"] == "TableError"
             assert re.search("[Rr]un (the ingest|this one) again", answer["line"])
         right(path, tiny.dataset)
-        versions = [answer["version"] for answer in answers if "version" in answer]
+        versions = [answer["table_version"] for answer in answers if "error" not in answer]
         assert len(set(versions)) == len(versions)
     for number in range(ROUNDS // 2):
         versions_are_whole(tmp_path / f"t{number}", {0, 3500})

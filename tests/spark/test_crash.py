@@ -90,7 +90,7 @@ def new_log(path: Path, before: set[str]) -> bool:
 def test_driver_killed(drivers, write, spark, tiny, other, tmp_path, moment):
     (driver,), path = drivers.take(1), tmp_path / "t"
     order = {"target": path, "cache": tiny.cache, "layout": "binary", "writer": "columnar"}
-    assert driver.ingest(dataset=tiny.description, **order)["version"] == 1
+    assert driver.ingest(dataset=tiny.description, **order)["table_version"] == 1
     # Warm by now, so that the moment isn't missed by seconds.
     before = on_disk(path)
     log = log_of(path)

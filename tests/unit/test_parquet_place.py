@@ -154,7 +154,7 @@ def test_one_split_replaced_the_other_kept(folder, make_job, split):
     put(make_job(), 1)
     before = {n: b for n, b in snapshot(folder / "t").items() if n.startswith(f"split={kept}")}
     sources = {k: v for k, v in metadata(folder / "t").items() if f"source.{kept}." in k}
-    assert len(sources) == len(before) == 2
+    assert len([key for key in sources if key.endswith("sha256")]) == len(before) == 2
     put(make_job(split=split), 2)
     assert rows(folder / "t") == {split: [2, 2], kept: [1, 1]}
     after = {n: b for n, b in snapshot(folder / "t").items() if n.startswith(f"split={kept}")}

@@ -1,0 +1,141 @@
+"""Where the tests of this folder run: clusters whose executors share nothing with the driver."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_spark import catalog
+from mnist_spark.sample import write_sample
+from tests.cluster.standalone import PYTHON, Cluster, can_hide, package_zip
+from tests.spark.processes import PROJECT, Driver
+
+EXECUTORS = (
+    "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
+    " --conf spark.executor.cores=1 --conf spark.cores.max=2 --conf spark.executor.memory=1g"
+    " --conf spark.databricks.delta.snapshotPartitions=2"
+    # A task is slow that takes twice as long as half of them.
+    " --conf spark.speculation=true --conf spark.speculation.quantile=0.5"
+    " --conf spark.speculation.multiplier=2 --conf spark.speculation.minTaskRuntime=2s"
+)
+
+
+@dataclass
+class Site:
+    """A kind of cluster with one driver, and where things lie there.
+
+    Attributes:
+        shared: a folder that all see.
+        driver_only: a folder that executors don't see, or see as all do on this kind.
+        hidden: whether they don't.
+    """
+
+    name: str
+    shared: Path
+    driver_only: Path
+    hidden: bool
+    start: Callable[[], Driver]
+    _driver: Driver | None = field(default=None)
+
+    @property
+    def driver(self) -> Driver:
+        if self._driver is None or not self._driver.alive():
+            self._driver = self.start()
+            self._driver.wait_ready()
+        return self._driver
+
+    def ingest(self, **order: Any) -> dict[str, Any]:
+        return self.driver.ingest(cache=self.driver_only / "cache", **order)
+
+    def close(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Iterator[Cluster]:
+    reason = can_hide()
+    if reason:
+        pytest.skip(f"folders cannot be hidden from the workers here: {reason}")
+    found = Cluster(tmp_path_factory.mktemp("cluster"), hidden=[real_data])
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def large(cluster: Cluster) -> catalog.Dataset:
+    """40,000 records, which only the driver sees."""
+    return write_sample(cluster.driver_only / "large", train=30_000, test=10_000, progress=False)
+
+
+def standalone(
+    cluster: Cluster, name: str, conf: str | None = None, python: str = str(PYTHON)
+) -> Site:
+    """A driver of the standalone cluster; by default, one that brings the package along."""
+    code = f"--py-files {package_zip(cluster.shared)}" if conf is None else conf
+
+    def start() -> Driver:
+        return Driver(
+            cluster.driver_only / f"{name}{len(list(cluster.driver_only.iterdir()))}",
+            cluster.master,
+            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={cluster.python_path} {code}",
+            environment={"PYSPARK_PYTHON": python},
+        )
+
+    return Site(name, cluster.shared, cluster.driver_only, True, start)
+
+
+@pytest.fixture(scope="session")
+def on_standalone(cluster: Cluster) -> Iterator[Site]:
+    site = standalone(cluster, "standalone")
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="session")
+def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Executors are processes of their own that see all the driver sees."""
+    home = tmp_path_factory.mktemp("local-cluster")
+
+    def start() -> Driver:
+        environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT)])}
+        return Driver(
+            home / "driver", "local-cluster[2,1,1024]", conf=EXECUTORS, environment=environment
+        )
+
+    site = Site("local-cluster", home, home, False, start)
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="session")
+def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """``SparkSession.builder.remote("local[2]")``."""
+    home = tmp_path_factory.mktemp("connect-local")
+    site = Site(
+        "connect-local", home, home, False, lambda: Driver(home / "driver", "remote:local[2]")
+    )
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="session")
+def on_connect(cluster: Cluster) -> Iterator[Site]:
+    """A Connect server on the standalone cluster, which sees as little as its executors."""
+    server, url = cluster.start_connect_server(EXECUTORS)
+    code = package_zip(cluster.shared)
+    site = Site(
+        "connect",
+        cluster.shared,
+        cluster.driver_only,
+        True,
+        lambda: Driver(cluster.driver_only / "connect", url, artifacts=[code]),
+    )
+    yield site
+    site.close()
+    cluster.stop(server)

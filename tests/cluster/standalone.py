@@ -1,0 +1,215 @@
+"""A real standalone cluster: a master and two workers, in mount namespaces of their own.
+
+What the workers run on is the pip-installed Spark, the base Python (not the virtual environment's)
+and numpy and pyarrow alone. Over the checkout, the virtual environment and the driver's folder lie
+empty ones: neither the package nor a payload is there unless the job brings it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pyspark
+
+from mnist_spark import session
+from tests.spark.processes import until
+
+PROJECT = Path(__file__).resolve().parents[2]
+SITE_PACKAGES = Path(pyspark.__file__).parents[1]
+PYTHON = Path(sys.executable).resolve()  # the virtual environment's is a link to it
+
+
+def can_hide() -> str:
+    """Why this machine can't hide folders from a process; empty if it can."""
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip()
+
+
+def package_zip(folder: Path) -> Path:
+    """The package as ``--py-files`` and ``addArtifacts`` take it."""
+    path = folder / "mnist_spark.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((PROJECT / "mnist_spark").rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, file.relative_to(PROJECT))
+    return path
+
+
+class Cluster:
+    """Master and workers, each a process group of its own below ``home``.
+
+    Attributes:
+        home: ``driver`` is what only drivers see, all else is shared.
+    """
+
+    def __init__(self, home: Path, hidden: Sequence[Path] = ()) -> None:
+        self.home = home
+        self.driver_only = home / "driver"
+        self.shared = home / "shared"
+        for folder in (self.driver_only, self.shared, home / "lib", home / "spark"):
+            folder.mkdir()
+        self._hidden = [PROJECT, Path(sys.prefix), self.driver_only, *hidden]
+        self._libraries = home / "lib"
+        # The last two are for the planner, which runs beside the driver: executors don't see them.
+        self.python_path = f"{self._libraries}:{SITE_PACKAGES}:{PROJECT}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.master = self._start_master()
+        self.workers = [self.start_worker() for _ in range(2)]
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """One more worker of two cores; returns when the master knows it."""
+        number = len(self._processes)
+        process = self._spawn(
+            f"worker{number}",
+            "org.apache.spark.deploy.worker.Worker",
+            *("--host", "127.0.0.1", "--cores", "2", "--memory", "2g", "--webui-port", "0"),
+            *("--work-dir", str(self.home / f"work{number}"), self.master),
+        )
+        self._wait_for(process, f"worker{number}", "Successfully registered with master")
+        return process
+
+    def replace_dead_worker(self) -> None:
+        """Starts another worker for the one that was killed."""
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        self.workers.append(self.start_worker())
+
+    def executors(self) -> list[psutil.Process]:
+        """The JVMs of all executors that live."""
+        workers = [psutil.Process(w.pid) for w in self.workers if w.poll() is None]
+        return [
+            process
+            for worker in workers
+            for process in children(worker)
+            if "CoarseGrainedExecutorBackend" in command_line(process)
+        ]
+
+    def python_workers(self) -> list[psutil.Process]:
+        """The processes that decode, not the daemons that fork them."""
+        daemons = [child for jvm in self.executors() for child in children(jvm)]
+        return [worker for daemon in daemons for worker in children(daemon)]
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Kills a daemon and what it has started."""
+        if process.poll() is None:
+            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            self.stop(process)
+
+    def start_connect_server(self, conf: str) -> tuple[subprocess.Popen[bytes], str]:
+        """A Connect server whose application runs on this cluster; process and ``sc://…``."""
+        port = free_port()
+        settings = session.DELTA_SETTINGS | {
+            "spark.jars.packages": session.delta_package(),
+            "spark.connect.grpc.binding.port": str(port),
+            "spark.pyspark.python": str(PYTHON),
+            "spark.executorEnv.PYTHONPATH": self.python_path,
+        }
+        process = self._spawn(
+            "connect",
+            "org.apache.spark.deploy.SparkSubmit",
+            *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+            *("--master", self.master, "--driver-memory", "1g", *shlex.split(conf)),
+            *(f"--conf={key}={value}" for key, value in settings.items()),
+            "spark-internal",
+        )
+        self._wait_for(process, "connect", "Spark Connect server started at")
+        return process, f"sc://127.0.0.1:{port}"
+
+    def _start_master(self) -> str:
+        process = self._spawn(
+            "master",
+            "org.apache.spark.deploy.master.Master",
+            *("--host", "127.0.0.1", "--port", str(free_port()), "--webui-port", "0"),
+        )
+        return self._wait_for(process, "master", r"Starting Spark master at (spark://\S+)")
+
+    def _spawn(self, name: str, main: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts a daemon of Spark's within its own namespace."""
+        mounts = [
+            "mount --make-rprivate /",
+            f"mount --bind '{SITE_PACKAGES / 'pyspark'}' '{self.home / 'spark'}'",
+            f"mount -t tmpfs none '{self._libraries}'",
+        ]
+        for package in ("numpy", "numpy.libs", "pyarrow"):
+            if (SITE_PACKAGES / package).is_dir():
+                place = self._libraries / package
+                mounts.append(f"mkdir '{place}'")
+                mounts.append(f"mount --bind '{SITE_PACKAGES / package}' '{place}'")
+        mounts += [f"mount -t tmpfs none '{path}'" for path in outermost(self._hidden)]
+        command = [str(self.home / "spark/bin/spark-class"), main, *arguments]
+        script = " && ".join([*mounts, 'exec "$@"'])
+        environment = {
+            "PATH": os.environ["PATH"],
+            "JAVA_HOME": session.find_java(),
+            "SPARK_HOME": str(self.home / "spark"),
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_LOCAL_DIRS": str(self.home / "local"),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
+        process = subprocess.Popen(
+            ["unshare", "-m", "bash", "-c", script, "bash", *command],
+            cwd=self.home,
+            env=environment,
+            stdout=(self.home / f"{name}.log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        self._processes.append(process)
+        return process
+
+    def _wait_for(self, process: subprocess.Popen[bytes], name: str, pattern: str) -> str:
+        log = self.home / f"{name}.log"
+
+        def found() -> re.Match[str] | None:
+            text = log.read_text()
+            assert process.poll() is None, text
+            return re.search(pattern, text)
+
+        match = until(found, f"{name}: {pattern}", pause=0.05)
+        return match[match.re.groups]
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Those that live; none of a process that has just ended."""
+    try:
+        return process.children()
+    except psutil.Error:
+        return []
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty for a process that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def outermost(folders: Sequence[Path]) -> list[Path]:
+    """Those that lie in none of the others: what is within an emptied folder is gone already."""
+    return [folder for folder in folders if not any(other in folder.parents for other in folders)]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
