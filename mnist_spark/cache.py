@@ -6,6 +6,9 @@
     <cache>/<dataset>/<file>.json     where it came from (:class:`Origin`)
     <cache>/<dataset>/<file>.bad-…    the last damaged file that was found in its place
     <cache>/payloads/<digest>.idx     decompressed files, see :mod:`mnist_spark.payload`
+    <cache>/archives/<file>           zip archives, each for all datasets that are in it
+
+What is in it: :mod:`mnist_spark.inventory`.
 
 Names that begin with a dot are locks and temporary files. What has no dot is complete: it got
 there by a rename. Readers need no lock and no right to write, but check what they read.
@@ -16,9 +19,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
+import math
 import os
 import re
 import secrets
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -34,10 +40,18 @@ from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, Us
 VARIABLE = "MNIST_SPARK_CACHE"
 PAYLOADS = "payloads"
 
+_log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
 _LOCK_POLL_SECONDS = 0.2
+LOCK_NOTICE_SECONDS = 5.0
+"""After so long, whoever waits for a lock says so, once."""
 # Dataset and file names become path components, and dataset names may come from anyone's TOML.
 _NAME = re.compile(r"\w[\w. +=,@-]{0,99}")
+# A file of such a name, or uncompressed, would take the place of another file's record, or count
+# as a damaged one.
+_RESERVED = re.compile(r".*\.(json|bad-[0-9a-f]{8})(\.gz)?", re.IGNORECASE)
+_MAX_ORIGIN_BYTES = 64 << 10
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -86,12 +100,14 @@ def place(cache: Path, dataset: str, file: File) -> Path:
         CatalogError: a name that isn't safe as the name of a folder or file.
     """
     for what, name in (("dataset", dataset), ("file", file.name)):
-        if not _NAME.fullmatch(name) or (what == "dataset" and name == PAYLOADS):
+        # Some file systems don't tell Payloads from payloads.
+        reserved = _RESERVED.fullmatch(name) if what == "file" else name.casefold() == PAYLOADS
+        if not _NAME.fullmatch(name) or reserved:
             raise CatalogError(
                 f"name of {what} can't be used in the cache",
                 dataset=dataset,
                 expected="a letter or digit, then up to 99 letters, digits or characters of"
-                f" '_. +=,@-', and not '{PAYLOADS}'",
+                f" '_. +=,@-', and not '{PAYLOADS}', '….json' or '….bad-…'",
                 got=repr(name),
             )
     return cache / dataset / file.name
@@ -197,11 +213,15 @@ def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None
     path.parent.mkdir(parents=True, exist_ok=True)
     # Writable for all, as far as the folder lets them: users may share a cache.
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), mode=0o666)
+    notice = time.monotonic() + LOCK_NOTICE_SECONDS
     while True:
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=_LOCK_POLL_SECONDS)
             break
         poll()
+        if time.monotonic() >= notice:
+            _log.warning("waiting for another process that is busy with %s", path)
+            notice = math.inf
     try:
         yield
     finally:
@@ -246,10 +266,29 @@ def set_aside(path: Path) -> Path:
 def read_origin(path: Path) -> Origin | None:
     """Where the cached file came from; None if that isn't known."""
     try:
-        values = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
-        return Origin(**{key: values[key] for key in Origin.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError):
+        with open(path.with_name(f"{path.name}.json"), "rb") as stream:
+            return parse_origin(stream.read(_MAX_ORIGIN_BYTES))
+    except OSError:
         return None
+
+
+def parse_origin(data: bytes) -> Origin | None:
+    """The record in a JSON file; None if it isn't one of ours."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    fields = Origin.__dataclass_fields__.keys()
+    if not isinstance(values, dict) or not values.keys() >= fields:
+        return None
+    found = Origin(**{key: values[key] for key in fields})
+    always = (found.url, found.sha256)
+    sometimes = (found.etag, found.last_modified)
+    if not all(isinstance(text, str) for text in always) or not all(
+        text is None or isinstance(text, str) for text in sometimes
+    ):
+        return None
+    return found if _SHA256.fullmatch(found.sha256) else None
 
 
 def write_origin(path: Path, origin: Origin) -> None:

@@ -65,7 +65,7 @@ class MnistSparkError(Exception):
             line += f"{',' if expected is not None else ':'} got {got}"
         if hint is not None:
             line += f". {hint}"
-        super().__init__(" ".join(line.split()))
+        super().__init__(printable(" ".join(line.split())))
 
     def within(self, **where: str) -> Self:
         """The same error with more of its place told, for callers that know more of it."""
@@ -115,8 +115,22 @@ class TableError(MnistSparkError):
     """A target that can't be written, isn't ours, or changed under us."""
 
 
+class MountError(MnistSparkError):
+    """A folder that the files can't be mounted at."""
+
+
 class SparkError(MnistSparkError):
     """Spark could not be started or failed to run the job."""
+
+
+def printable(text: str) -> str:
+    """The text with control and other invisible characters escaped.
+
+    Names come from files and servers that may be anybody's, and terminals obey such characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_of(valid: type[E], what: str, name: str) -> E:

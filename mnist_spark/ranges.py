@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ some 60 MiB. Tasks stream, so this bounds a retry's cost and a file's size, not 
 
 MIN_RANGE_RECORDS = 5_000
 """Below this a task's start costs more than its decoding, and files become too small."""
+
+
+MAX_RANGES = 1 << 17
+"""At most so many in all, 32 TiB of them: more would fill the driver's memory and never end."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,16 +66,21 @@ def plan_ranges(
         the ranges in the order of ``sizes`` and of the records. They tile each split exactly.
 
     Raises:
-        UsageError: ``parallelism`` or ``count`` isn't positive.
+        UsageError: ``parallelism`` or ``count`` isn't positive, or there would be more than
+            :data:`MAX_RANGES`.
     """
     for name, value in (("parallelism", parallelism), ("number of ranges", count)):
         if value is not None and value < 1:
             raise UsageError(name, expected="1 or more", got=value)
     sizes = [size for size in sizes if size.records]
+    if count is not None and count > MAX_RANGES:
+        raise UsageError("number of ranges", expected=f"at most {MAX_RANGES:,}", got=count)
     if count is None:
         counts = [_count_for(size, parallelism, max_bytes) for size in sizes]
     else:
         counts = _share_out(count, [size.records for size in sizes])
+    if sum(counts) > MAX_RANGES:
+        raise UsageError("number of ranges", expected=f"at most {MAX_RANGES:,}", got=sum(counts))
     return [
         RecordRange(size.split, size.records * i // n, size.records * (i + 1) // n)
         for size, n in zip(sizes, counts, strict=True)
@@ -91,7 +101,10 @@ def _count_for(size: SplitSize, parallelism: int, max_bytes: int) -> int:
 def _share_out(count: int, records: Sequence[int]) -> list[int]:
     """One for each split; the others one by one to where the ranges are longest."""
     shares = [1] * len(records)
+    longest = [(-float(n), i) for i, n in enumerate(records)]
+    heapq.heapify(longest)
     for _ in range(min(count, sum(records)) - len(records)):
-        longest = max(range(len(records)), key=lambda i: records[i] / shares[i])
-        shares[longest] += 1
+        i = longest[0][1]
+        shares[i] += 1
+        heapq.heapreplace(longest, (-records[i] / shares[i], i))
     return shares
