@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 
 # What a machine may lack without CI failing: each with the words its skip begins with.
-EXPECTED_SKIPS = ("needs /proc", "needs Linux's /proc")
+EXPECTED_SKIPS = ("needs /proc", "needs Linux's /proc", "needs go,", "needs systemd-analyze", "needs FUSE", "needs root")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,6 +30,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             report.outcome = "failed"
             report.longrepr = f"unexpected skip in CI: {reason}"
     return report
+
+
+@pytest.fixture
+def package_log() -> Iterator[logging.Logger]:
+    """The package's logger, for tests of what configures it."""
+    logger = logging.getLogger("mnist_spark")
+    before = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:] = before[0]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,75 @@
+"""``mnist-spark refresh``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_spark import logs
+from mnist_spark.errors import MnistSparkError, UsageError
+
+if TYPE_CHECKING:
+    from mnist_spark.refresh.report import RefreshReport
+
+_log = logging.getLogger(__name__)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="TOML, see conf/refresh.toml"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be done, and do nothing"
+    )
+    parser.add_argument("--deep", action="store_true", help="verify the contents of all tables")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write Prometheus metrics")
+    parser.add_argument("--master", help="Spark master, or sc://… (default: local[*])")
+    parser.add_argument("--cache", metavar="DIR", help="cache folder (default: $MNIST_SPARK_CACHE)")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="text")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the tables of a config file what their sources are."""
+    logs.configure(args.log_format)
+    try:
+        report = _run(args)
+    except MnistSparkError as error:
+        logs.event(_log, logging.ERROR, "refresh-failed", error=f"{type(error).__name__}: {error}")
+        raise
+    if not report.ok:
+        raise MnistSparkError(
+            f"{len(report.failed)} of {len(report.tables)} tables failed",
+            got=", ".join(report.failed),
+            hint="The log says why",
+        )
+
+
+def _run(args: argparse.Namespace) -> RefreshReport:
+    from mnist_spark.refresh import metrics
+    from mnist_spark.refresh.run import refresh
+    from mnist_spark.report import write_whole
+
+    for option, path in (("--report", args.report), ("--metrics", args.metrics)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(f"{option} needs a file in an existing folder", file=path)
+    if args.metrics is not None:
+        if args.dry_run:
+            raise UsageError("--metrics and --dry-run exclude each other")
+        metrics.check_available()
+    report = refresh(
+        args.config,
+        cache=args.cache,
+        master=args.master,
+        deep=args.deep,
+        dry_run=args.dry_run,
+        debug=args.debug,
+    )
+    if args.metrics is not None:
+        metrics.write(args.metrics.absolute(), report)
+    if args.report is not None:
+        write_whole(args.report.absolute(), report.to_json() + "\n")
+    return report

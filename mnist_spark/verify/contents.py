@@ -1,0 +1,203 @@
+"""A split's rows, window by window: digests of the payloads, and where they differ from the source.
+
+SHA-256 can't be combined from digests of parts. So the windows are digested in order, here in this
+process; :mod:`mnist_spark.verify.distributed` says how executors share the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_spark import idx
+from mnist_spark.errors import MnistSparkError, TableError
+from mnist_spark.ranges import RecordRange
+from mnist_spark.table.read import TableReader
+from mnist_spark.table.target import Target
+from mnist_spark.verify import distributed
+from mnist_spark.verify.expected import Expected, ExpectedSplit
+from mnist_spark.verify.findings import FIRST, Findings, Problem, What
+from mnist_spark.verify.rebuild import Shape, Window
+from mnist_spark.verify.source import find_payloads
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Buffer = memoryview | bytes
+
+WINDOW_BYTES = 64 << 20
+"""Payload bytes that are rebuilt at a time: 85,598 images of 28×28."""
+
+_COMPARED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Checks what the rows hold, split by split.
+
+    Attributes:
+        source: folder or base URL of the dataset's files, if one was named.
+        executors: whose executors rebuild the windows; None: this process does.
+    """
+
+    target: Target
+    table: TableReader
+    expected: Expected
+    source: str | None
+    cache: Path
+    findings: Findings
+    executors: SparkSession | None
+
+    def check(self, split: ExpectedSplit) -> dict[str, str]:
+        """Rebuilds and digests a split's payloads; if they differ, says where.
+
+        Returns:
+            SHA-256 of the rebuilt payloads by role, as far as they could be rebuilt.
+        """
+        try:
+            sha256, suspects = self._digest(split)
+            differing = [role for role in split.sha256 if sha256.get(role) != split.sha256[role]]
+            for role in differing:
+                got = sha256.get(role, f"another, by {len(suspects)} of its ranges")
+                self.findings.add(
+                    Problem(What.DIGEST, split.name, None, role, split.sha256[role], got)
+                )
+            if differing:
+                self._locate(split, differing, suspects)
+        except TableError as error:
+            self.findings.add(Problem(What.FILE, split.name, got=str(error.got or error)))
+            return {}
+        return sha256
+
+    def _digest(self, split: ExpectedSplit) -> tuple[dict[str, str], list[RecordRange]]:
+        """SHA-256 by role, and the ranges that may differ from the source."""
+        ranges = list(windows(split, self.expected.shape))
+        if self.executors is None:
+            return _digest(split, self._here(ranges, self.findings)), ranges
+        payloads = self._payloads(split)
+        both = payloads.keys() == split.headers.keys()
+        rebuilt = distributed.rebuild_all(
+            self.executors,
+            self.target,
+            self.table.version,
+            ranges,
+            self.expected.shape,
+            with_bytes=not both,
+        )
+        if not both:
+            return _digest(split, self._noted(rebuilt)), ranges
+        suspects, right = [], dict(split.sha256)
+        for records, window in zip(ranges, rebuilt, strict=True):
+            self.findings.extend(window.problems)
+            for role, path in payloads.items():
+                if window.sha256[role] != _range_sha256(path, records):
+                    right.pop(role, None)
+                    suspects.append(records)
+        return right, list(dict.fromkeys(suspects))
+
+    def _here(
+        self, ranges: Sequence[RecordRange], findings: Findings
+    ) -> Iterator[tuple[Buffer, Buffer]]:
+        for records in ranges:
+            window = rebuild(self.table, records, self.expected.shape, findings)
+            yield window.images.data, window.labels.data
+            del window
+
+    def _noted(self, rebuilt: Iterator[distributed.Rebuilt]) -> Iterator[tuple[Buffer, Buffer]]:
+        for window in rebuilt:
+            self.findings.extend(window.problems)
+            yield window.images, window.labels
+
+    def _payloads(self, split: ExpectedSplit) -> dict[str, Path]:
+        """The source's, as far as they are at hand."""
+        try:
+            return find_payloads(split, self.expected.dataset, source=self.source, cache=self.cache)
+        except MnistSparkError as error:
+            self.findings.notes.append(f"{split.name}: the source can't be had: {error}")
+            return {}
+
+    def _locate(
+        self, split: ExpectedSplit, differing: Sequence[str], suspects: Sequence[RecordRange]
+    ) -> None:
+        """Compares the records with the source's."""
+        payloads = {r: path for r, path in self._payloads(split).items() if r in differing}
+        if len(payloads) < len(differing):
+            without = ", ".join(sorted(set(differing) - set(payloads)))
+            self.findings.notes.append(
+                f"{split.name}: which {without} differ can be said only with the source (--source)"
+            )
+        for records in suspects if payloads else ():
+            # What the rebuilding finds is known already.
+            window = rebuild(self.table, records, self.expected.shape, Findings())
+            for role, path in payloads.items():
+                _compare(window, role, path, self.expected.shape, self.findings)
+
+
+def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dict[str, str]:
+    """SHA-256 by role, of images and labels in order."""
+    digests = {role: hashlib.sha256(header.pack()) for role, header in split.headers.items()}
+    for images, labels in parts:
+        digests["images"].update(images)
+        digests["labels"].update(labels)
+        del images, labels  # else there would be two windows at a time
+    return {role: digest.hexdigest() for role, digest in digests.items()}
+
+
+def _range_sha256(path: Path, records: RecordRange) -> str:
+    """Of a payload's elements."""
+    stream, header = idx.open_payload(path)
+    with stream:
+        array = idx.read_records(stream, header, records.start, records.stop, path)
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def windows(split: ExpectedSplit, shape: Shape) -> Iterator[RecordRange]:
+    """The split's records in order, in ranges that memory holds."""
+    step = max(1, WINDOW_BYTES // shape.pixels)
+    for start in range(0, split.records, step):
+        yield RecordRange(split.name, start, min(start + step, split.records))
+
+
+def rebuild(table: TableReader, records: RecordRange, shape: Shape, findings: Findings) -> Window:
+    """The records of a range, from the table's rows.
+
+    Raises:
+        TableError: a data file can't be read.
+    """
+    window = Window(records, shape, findings)
+    window.fill(table.batches(records.split, records.start, records.stop, shape.columns))
+    return window
+
+
+def _compare(window: Window, role: str, path: Path, shape: Shape, findings: Findings) -> None:
+    what, rebuilt = {
+        "images": (What.PIXEL, window.images),
+        "labels": (What.LABEL, window.labels),
+    }[role]
+    start, stop = window.records.start, window.records.stop
+    stream, header = idx.open_payload(path)
+    step = max(1, _COMPARED_BYTES // header.record_size)
+    with stream:
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            some = slice(first - start, last - start)
+            source = idx.read_records(stream, header, first, last, path).reshape(last - first, -1)
+            got = rebuilt[some]
+            differs = (got != source) & (window.rows[some] > 0)[:, None]
+            rows, places = np.nonzero(differs)
+            findings.add_records(
+                what,
+                window.records.split,
+                first + rows,
+                [
+                    shape.name_of(place) if role == "images" else shape.label_columns[place]
+                    for place in places[:FIRST]
+                ],
+                source[rows, places],
+                got[rows, places],
+            )

@@ -1,0 +1,135 @@
+"""What is wrong with a table: the first findings of each kind, and how many more there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FIRST = 5
+"""Findings of one kind and split that are told one by one; the rest is counted."""
+
+
+class What(StrEnum):
+    """Kinds of problems."""
+
+    PROPERTY = "table property"
+    COLUMN = "column"
+    SPLIT = "partition value"
+    FILE = "data file"
+    COUNT = "number of records"
+    INDEX = "index outside the split"
+    MISSING = "missing record"
+    DUPLICATE = "rows of one record"
+    NULL = "null"
+    SIZE = "size of the image"
+    PIXEL_RANGE = "pixel outside the bytes"
+    LABEL_RANGE = "label outside the classes"
+    DIGEST = "SHA-256 of the rebuilt payload"
+    PIXEL = "pixel differs from the source"
+    LABEL = "label differs from the source"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that isn't as it should be.
+
+    Attributes:
+        split, record, column: where, as far as that can be said; records count from 0. A pixel's
+            column is its own, or ``image[i]``.
+        expected, got: what should be there, and what is.
+        more: how many others of the kind are in the split beyond those that are told.
+    """
+
+    what: What
+    split: str | None = None
+    record: int | None = None
+    column: str | None = None
+    expected: str | int | None = None
+    got: str | int | None = None
+    more: int = 0
+
+    def __str__(self) -> str:
+        place = [
+            self.split,
+            None if self.record is None else f"record {self.record}",
+            self.column,
+        ]
+        line = ", ".join(part for part in place if part is not None)
+        line = f"{line}: {self.what}" if line else str(self.what)
+        if self.expected is not None:
+            line += f": expected {self.expected}"
+        if self.got is not None:
+            line += f"{',' if self.expected is not None else ':'} got {self.got}"
+        return line + (f"; and {self.more:,} more" if self.more else "")
+
+
+class Findings:
+    """Collects problems, and notes: what is worth telling but no problem."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[What, str | None], list[Problem]] = {}
+        self._count: dict[tuple[What, str | None], int] = {}
+        self.notes: list[str] = []
+
+    def add(self, problem: Problem, count: int = 1) -> None:
+        """Adds a problem.
+
+        Args:
+            count: how many of its kind and split it stands for.
+        """
+        key = problem.what, problem.split
+        kept = self._kept.setdefault(key, [])
+        if len(kept) < FIRST:
+            kept.append(problem)
+        self._count[key] = self._count.get(key, 0) + count
+
+    def add_records(
+        self,
+        what: What,
+        split: str,
+        records: npt.NDArray[Any],
+        columns: Sequence[str | None] | str | None = None,
+        expected: npt.NDArray[Any] | int | str | None = None,
+        got: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """Adds a problem for each of some records.
+
+        Args:
+            records: their numbers.
+            columns: for each, of which the first :data:`FIRST` will do, or one for all.
+            expected: for each, or one for all.
+            got: for each.
+        """
+        for i, record in enumerate(records[:FIRST].tolist()):
+            problem = Problem(
+                what,
+                split,
+                record,
+                columns if columns is None or isinstance(columns, str) else columns[i],
+                int(expected[i]) if isinstance(expected, np.ndarray) else expected,
+                None if got is None else int(got[i]),
+            )
+            # The last one that is told stands for the rest too.
+            self.add(problem, 1 if i < FIRST - 1 else len(records) - i)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Adds what was found elsewhere."""
+        for problem in problems:
+            self.add(replace(problem, more=0), 1 + problem.more)
+
+    def has(self, split: str, *kinds: What) -> bool:
+        """Whether the split has a problem of one of these kinds."""
+        return any((what, split) in self._count for what in kinds)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """By kind and split, in the order of discovery."""
+        found: list[Problem] = []
+        for key, kept in self._kept.items():
+            found += [*kept[:-1], replace(kept[-1], more=self._count[key] - len(kept))]
+        return tuple(found)

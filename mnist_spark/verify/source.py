@@ -1,0 +1,46 @@
+"""The source's payloads, if they are at hand, to say where a table differs from them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mnist_spark.cache import PAYLOADS
+from mnist_spark.catalog import Dataset
+from mnist_spark.download import fetch
+from mnist_spark.payload import unpack
+from mnist_spark.verify.expected import ROLES, ExpectedSplit
+
+
+def find_payloads(
+    split: ExpectedSplit, dataset: Dataset | None, *, source: str | None, cache: Path
+) -> dict[str, Path]:
+    """Paths of the split's payloads by role, of exactly the expected digests.
+
+    They are looked for in the cache; where a source is named, they are had from there. Nothing is
+    downloaded unasked.
+
+    Raises:
+        MnistSparkError: the named source doesn't have them.
+    """
+    found = {}
+    if source is not None and dataset is not None:
+        (wanted,) = dataset.select(split.name)
+        fetched = fetch(dataset, [wanted], source=source, cache=cache)
+        for role, file in zip(ROLES, wanted.files, strict=True):
+            payload = unpack(fetched[file.name], cache)
+            if payload.sha256 == split.sha256.get(role):
+                found[role] = payload.path
+    for role, sha256 in split.sha256.items():
+        path = cache / PAYLOADS / f"{sha256}.idx"
+        if role not in found and _sha256(path) == sha256:
+            found[role] = path
+    return found
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,233 @@
+"""`verify` on tables that both writers made of real datasets, whatever is then done to them.
+
+Also through Spark: windows rebuilt by executors, catalog tables, and their history and upkeep.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from mnist_spark import catalog
+from mnist_spark.history import history
+from mnist_spark.ingestion import ingest
+from mnist_spark.upkeep import optimize, vacuum
+from mnist_spark.verify import VerifyReport, What, contents, verify
+from tests.spark.tables import records
+
+TABLES = [
+    ("columnar", "mnist", "columns"),
+    ("spark", "mnist", "image"),
+    ("columnar", "fashion-mnist", "array"),
+    ("spark", "fashion-mnist", "binary"),
+]
+
+
+def verified(report: VerifyReport) -> VerifyReport:
+    """The report, if all digests are those that the catalog publishes."""
+    assert report.problems == (), report.summary()
+    for split in catalog.find(report.dataset).splits:
+        wanted = {"images": split.images.payload_sha256, "labels": split.labels.payload_sha256}
+        assert report.splits[split.name].sha256 == wanted
+    return report
+
+
+def told(report: VerifyReport) -> list[tuple[object, ...]]:
+    """Problems but for digests, which are a consequence."""
+    return [
+        (str(p.what), p.split, p.record, p.column, p.expected, p.got)
+        for p in report.problems
+        if p.what != What.DIGEST
+    ]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("verify-cache")
+
+
+@pytest.mark.parametrize(("writer", "name", "layout"), TABLES)
+def test_real_tables_through_their_life(spark, real_data, cache, tmp_path, writer, name, layout):
+    path = tmp_path / "t"
+    table = f"delta.`{path}`"
+    options = {"layout": layout, "writer": writer, "ranges": 4, "cache": cache, "spark": spark}
+    ingest(name, target=path, source=real_data / name, **options)
+    verified(verify(path, cache=tmp_path / "none"))
+    assert verify(path, deep=False).ok
+    newest = history(path)
+    note = next(version for version in newest if version.dataset)
+    assert (note.dataset, note.writer) == (name, writer)
+    assert note.rows == {"train": 60_000, "test": 10_000}
+
+    if layout == "columns":  # of so many, Spark's own rewriting takes a minute
+        assert optimize(path).files_removed > 0
+    else:
+        spark.sql(f"OPTIMIZE {table}")
+        verified(verify(path, cache=tmp_path / "none"))
+        spark.sql(f"OPTIMIZE {table} ZORDER BY (label)")
+    assert verified(verify(path, cache=tmp_path / "none")).version > newest[0].version
+
+    uris = DeltaTable(path).file_uris()
+    query = f"SELECT * FROM read_parquet({uris}, hive_partitioning = true) ORDER BY label"
+    duckdb.sql(f"COPY ({query}) TO '{tmp_path / 'duck'}' (FORMAT parquet, PARTITION_BY split)")
+    verified(verify(tmp_path / "duck", dataset=name))
+    if layout == "binary":
+        pl.read_delta(str(path)).write_delta(str(tmp_path / "polars"))
+        verified(verify(tmp_path / "polars", dataset=name))
+
+
+def test_spark_rewrites_a_column_per_pixel(spark, tiny, tmp_path):
+    path = tmp_path / "t"
+    options = {"writer": "spark", "cache": tiny.cache, "spark": spark}
+    ingest(tiny.description, target=path, **options)
+    assert verify(path, dataset=tiny.description, cache=tiny.cache).ok
+    spark.sql(f"OPTIMIZE delta.`{path}` ZORDER BY (label)")
+    report = verify(path, dataset=tiny.description, cache=tiny.cache)
+    assert report.ok, report.summary()
+    assert report.version == DeltaTable(path).version()
+
+
+@pytest.mark.parametrize(
+    ("writer", "layout", "changed"),
+    [
+        ("columnar", "array", "transform(image, (x, i) -> IF(i = 406, {0}S, x))"),
+        ("spark", "binary", "overlay(image PLACING X'{0:02x}' FROM 407)"),
+    ],
+    ids=["columnar", "spark"],
+)
+def test_damages_by_spark(spark, tiny, tmp_path, monkeypatch, writer, layout, changed):
+    """One after the other, found in this process and by executors, which rebuild six windows."""
+    path = tmp_path / "t"
+    table = f"delta.`{path}`"
+    options = {"layout": layout, "writer": writer, "ranges": 4}
+    ingest(tiny.description, target=path, cache=tiny.cache, spark=spark, **options)
+    monkeypatch.setattr(contents, "WINDOW_BYTES", 700 * 784)
+    known = {"dataset": tiny.description, "cache": tiny.cache}
+    blind = {"cache": tmp_path / "none"}
+
+    here = verify(path, **known)
+    assert here.ok, here.summary()
+    # With the source at hand, digests travel; without it, the rebuilt bytes.
+    for told_to in (known, blind):
+        there = verify(path, spark=spark, **told_to)
+        assert there.ok, there.summary()
+        assert there.splits == here.splits
+
+    images, labels = records(tiny.dataset, "train")
+    wrong = int(images[1234, 406]) ^ 1
+    a, b = 5, next(i for i in range(2500, 3000) if labels[i] != labels[5])
+    la, lb = int(labels[a]), int(labels[b])
+    expected: set[tuple[object, ...]] = set()
+    for statement, found in [
+        (
+            f"UPDATE {table} SET image = {changed.format(wrong)}"
+            " WHERE split = 'train' AND index = 1234",
+            [(What.PIXEL, "train", 1234, "image[406]", wrong ^ 1, wrong)],
+        ),
+        (
+            f"DELETE FROM {table} WHERE split = 'test' AND index = 499",
+            [
+                (What.COUNT, "test", None, None, 500, 499),
+                (What.MISSING, "test", 499, None, None, None),
+            ],
+        ),
+        (
+            f"INSERT INTO {table} SELECT * FROM {table} WHERE split = 'train' AND index = 7",
+            [
+                (What.COUNT, "train", None, None, 3000, 3001),
+                (What.DUPLICATE, "train", 7, None, 1, 2),
+            ],
+        ),
+        (
+            f"UPDATE {table} SET label = CASE index WHEN {a} THEN {lb} ELSE {la} END"
+            f" WHERE split = 'train' AND index IN ({a}, {b})",
+            [
+                (What.LABEL, "train", a, "label", la, lb),
+                (What.LABEL, "train", b, "label", lb, la),
+            ],
+        ),
+    ]:
+        spark.sql(statement)
+        expected |= {(str(what), *rest) for what, *rest in found}
+        here = verify(path, **known)
+        assert set(told(here)) == expected, here.summary()
+    there = verify(path, spark=spark, **known)
+    assert set(told(there)) == expected, there.summary()
+    # The pixel's window, and those of the labels; in the other split, the last.
+    assert {(p.split, p.column): p.got for p in there.problems if p.what == What.DIGEST} == {
+        ("train", "images"): "another, by 3 of its ranges",
+        ("train", "labels"): "another, by 3 of its ranges",
+        ("test", "images"): "another, by 1 of its ranges",
+    } | (
+        # A missing label counts as 0.
+        {("test", "labels"): "another, by 1 of its ranges"}
+        if records(tiny.dataset, "test")[1][499]
+        else {}
+    )
+    assert verify(path, spark=spark, **blind).splits == here.splits
+
+
+def test_deletion_vectors(spark, tiny, tmp_path):
+    """The row is still in its file; only the log says that it's gone."""
+    path = tmp_path / "t"
+    options = {"layout": "binary", "cache": tiny.cache, "spark": spark}
+    ingest(tiny.description, target=path, **options)
+    files = set(path.glob("split=*/*.parquet"))
+    table = f"delta.`{path}`"
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableDeletionVectors = true)")
+    assert verify(path, cache=tiny.cache).ok
+    spark.sql(f"DELETE FROM {table} WHERE split = 'train' AND index = 2000")
+    assert set(path.glob("split=*/*.parquet")) == files
+    report = verify(path, cache=tiny.cache)
+    assert told(report) == [
+        (str(What.COUNT), "train", None, None, 3000, 2999),
+        (str(What.MISSING), "train", 2000, None, None, None),
+    ]
+    assert [p.what for p in verify(path, deep=False).problems] == [What.COUNT]
+
+
+def test_catalog_table(spark, tiny, tmp_path):
+    name = "default.verified"
+    options = {"layout": "array", "cache": tiny.cache, "spark": spark}
+    try:
+        ingest(tiny.description, target=name, **options)
+        report = verify(name, dataset=tiny.description, cache=tiny.cache, spark=spark)
+        assert report.ok, report.summary()
+        assert report.engine == "spark"
+        for split in tiny.dataset.splits:
+            wanted = {"images": split.images.payload_sha256, "labels": split.labels.payload_sha256}
+            assert report.splits[split.name].sha256 == wanted
+        assert verify(name, deep=False, spark=spark).ok
+        ours = next(version for version in history(name, spark=spark) if version.dataset)
+        assert (ours.writer, ours.rows) == ("spark", {"train": 3000, "test": 500})
+
+        spark.sql(f"DELETE FROM {name} WHERE split = 'test' AND index = 3")
+        spark.sql(f"UPDATE {name} SET label = 77 WHERE split = 'test' AND index = 4")
+        report = verify(name, dataset=tiny.description, cache=tiny.cache)
+        assert ("test", 3) in [(p.split, p.record) for p in report.problems]
+        assert (str(What.LABEL_RANGE), "test", 4, "label", "0 to 9", 77) in told(report)
+
+        spark.sql(f"INSERT INTO {name} SELECT * FROM {name} VERSION AS OF 1 WHERE index = 3")
+        done = optimize(name, spark=spark)
+        assert done.files_removed > done.files_added > 0
+        assert vacuum(name, timedelta(days=7), spark=spark).files == 0
+        gone = vacuum(name, timedelta(0), force=True, spark=spark)
+        assert gone.files >= done.files_removed
+        assert gone.bytes > 0
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def test_a_path_that_delta_rs_misreads(spark, tiny, tmp_path):
+    """`a%20b`, with a table at `a b` beside it."""
+    for name, split in (("a%20b", "all"), ("a b", "train")):
+        options = {"layout": "binary", "cache": tiny.cache, "spark": spark, "split": split}
+        ingest(tiny.description, target=tmp_path / name, **options)
+    report = verify(tmp_path / "a%20b", cache=tiny.cache)
+    assert (report.ok, report.engine, set(report.splits)) == (True, "spark", {"train", "test"})
+    assert set(verify(tmp_path / "a b", cache=tiny.cache).splits) == {"train"}
