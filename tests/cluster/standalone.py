@@ -1,4 +1,4 @@
-"""A real standalone cluster: a master and two workers, in mount namespaces of their own.
+"""A real standalone cluster: a master and two workers, hosts of their own by name and mounts.
 
 What the workers run on is the pip-installed Spark, the base Python (not the virtual environment's)
 and numpy and pyarrow alone. Over the checkout, the virtual environment and the driver's folder lie
@@ -71,12 +71,21 @@ class Cluster:
         self.workers = [self.start_worker() for _ in range(2)]
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        """One more worker of two cores; returns when the master knows it."""
+        """One more worker of two cores, a host to Spark; returns when the master knows it."""
         number = len(self._processes)
         process = self._spawn(
             f"worker{number}",
             "org.apache.spark.deploy.worker.Worker",
-            *("--host", "127.0.0.1", "--cores", "2", "--memory", "2g", "--webui-port", "0"),
+            *(
+                "--host",
+                f"127.0.0.{number + 1}",
+                "--cores",
+                "2",
+                "--memory",
+                "2g",
+                "--webui-port",
+                "0",
+            ),
             *("--work-dir", str(self.home / f"work{number}"), self.master),
         )
         self._wait_for(process, f"worker{number}", "Successfully registered with master")
@@ -144,8 +153,12 @@ class Cluster:
 
     def _spawn(self, name: str, main: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Starts a daemon of Spark's within its own namespace."""
+        hosts = self.home / f"{name}.hosts"
+        hosts.write_text(f"127.0.0.1 localhost\n127.0.0.1 {name}\n")
         mounts = [
+            f"hostname {name}",
             "mount --make-rprivate /",
+            f"mount --bind '{hosts}' /etc/hosts",
             f"mount --bind '{SITE_PACKAGES / 'pyspark'}' '{self.home / 'spark'}'",
             f"mount -t tmpfs none '{self._libraries}'",
         ]
@@ -163,10 +176,9 @@ class Cluster:
             "SPARK_HOME": str(self.home / "spark"),
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_LOCAL_DIRS": str(self.home / "local"),
-            "SPARK_LOCAL_IP": "127.0.0.1",
         }
         process = subprocess.Popen(
-            ["unshare", "-m", "bash", "-c", script, "bash", *command],
+            ["unshare", "-m", "-u", "bash", "-c", script, "bash", *command],
             cwd=self.home,
             env=environment,
             stdout=(self.home / f"{name}.log").open("wb"),

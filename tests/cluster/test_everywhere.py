@@ -62,7 +62,8 @@ class Everywhere:
         told = [f"{t['split']}[{t['start']}:{t['stop']}]" for t in report["tasks"]]
         assert sorted(told) == sorted(report["ranges"])
         assert all(task["host"] and task["seconds"] > 0 for task in report["tasks"])
-        assert len({task["executor"] for task in report["tasks"]}) == self.executors
+        found = {(task["host"], task["executor"]) for task in report["tasks"]}
+        assert len(found) == self.executors
 
     def test_data_sources(self, site, real_data):
         cache = site.shared / "cache"  # Connect's server makes it, beside its own planner
