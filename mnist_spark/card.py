@@ -1,0 +1,190 @@
+"""What notebooks show of a dataset: name, splits, counts, licence, a strip of images, the source.
+
+Nothing is downloaded for it. The strip is made of the files that are already here, in a source
+folder or the cache, without matplotlib.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_spark import cache as caching
+from mnist_spark import idx
+from mnist_spark.catalog import Dataset, File, Split
+from mnist_spark.errors import MnistSparkError
+from mnist_spark.storage import redact
+
+if TYPE_CHECKING:
+    from mnist_spark.files import FileDataset
+    from mnist_spark.tabular import TabularDataset
+
+_STRIP_IMAGES = 20
+_STRIP_BYTES = 64 << 20
+"""How far into a file a card reads at most: gzip has to be read from its start."""
+
+# No colours of its own but greys that show on white and on black.
+_CARD = (
+    "max-width:640px;padding:10px 14px;border:1px solid rgba(128,128,128,.45);border-radius:6px;"
+    "line-height:1.5"
+)
+_IMAGE = "display:block;width:100%;margin:8px 0;border-radius:4px"
+_KEY = "padding:0 12px 0 0;text-align:left;vertical-align:top;opacity:.7;font-weight:normal"
+_VALUE = "padding:0;text-align:left"
+
+
+def card(
+    what: TabularDataset | FileDataset,
+    facts: Mapping[str, str],
+    records: npt.NDArray[np.int64] | None = None,
+) -> str:
+    """The card as HTML, everything escaped.
+
+    Args:
+        facts: further lines.
+        records: whose first make the strip, counted through the splits; None: all.
+    """
+    dataset = what.dataset
+    splits = dataset.select(what.splits)
+    lines = {
+        "Splits": ", ".join(f"{split.name} {split.records:,}" for split in splits),
+        **facts,
+        "Classes": _abridged(dataset.classes),
+        "Licence": dataset.licence,
+        "Source": _origin(dataset, splits, what.source, what.cache),
+    }
+    title = escape(dataset.title)
+    if dataset.homepage.startswith(("https://", "http://")):
+        title = f'<a href="{escape(dataset.homepage)}" style="color:inherit">{title}</a>'
+    if dataset.generated:
+        title += " (generated, not the real dataset)"
+    rows = "".join(
+        f'<tr style="background:none"><th style="{_KEY}">{escape(key)}</th>'
+        f'<td style="{_VALUE}">{escape(value)}</td></tr>'
+        for key, value in lines.items()
+    )
+    if records is None:
+        records = np.arange(sum(split.records for split in splits))
+    return (
+        f'<div style="{_CARD}"><b>{title}</b> <code>{type(what).__name__}</code><br>'
+        f"{escape(dataset.description)}{_strip(dataset, splits, records, what.source, what.cache)}"
+        f'<table style="border:none;margin:0;font-size:inherit">{rows}</table></div>'
+    )
+
+
+def _strip(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    records: npt.NDArray[np.int64],
+    source: str | None,
+    cache: str | None,
+) -> str:
+    """An ``img`` of the first records, or why there is none."""
+    if not len(records):
+        return "<p><i>No records.</i></p>"
+    first = 0
+    for split in splits:
+        chosen = records[(records >= first) & (records < first + split.records)] - first
+        if len(chosen):
+            break
+        first += split.records
+    chosen = chosen[:_STRIP_IMAGES]
+    if (int(chosen[-1]) + 1) * math.prod(dataset.image_shape) > _STRIP_BYTES:
+        return ""
+    paths = [_find(file, dataset, source, cache) for file in split.files]
+    if None in paths:
+        return "<p><i>The files are not here yet; a card does not download them.</i></p>"
+    try:
+        images, labels = (_read(Path(path), chosen) for path in paths if path is not None)
+        rows, cols = dataset.image_shape
+        shown = images.reshape(len(chosen), rows, cols)
+        if split.images.transposed:
+            shown = images.reshape(len(chosen), cols, rows).swapaxes(1, 2)
+        # A label may be several numbers, the class first.
+        names = [dataset.classes[label - dataset.first_label] for label in labels[:, 0].tolist()]
+    except (OSError, EOFError, ValueError, IndexError, zlib.error, MnistSparkError):
+        # A card must not fail; reading the dataset says what is wrong.
+        return "<p><i>The files cannot be read.</i></p>"
+    padded = np.pad(shown, ((0, 0), (1, 1), (1, 1)))
+    data = base64.b64encode(_png(np.concatenate(padded, axis=1))).decode("ascii")
+    alt = escape(f"{split.name}: {', '.join(names)}")
+    return f'<img src="data:image/png;base64,{data}" alt="{alt}" title="{alt}" style="{_IMAGE}">'
+
+
+def _find(file: File, dataset: Dataset, source: str | None, cache: str | None) -> Path | None:
+    """The file if it is on this machine: in a folder that is a source, else in the cache."""
+    try:
+        folders = [_folder(place) for place in ([source] if source else dataset.mirrors)]
+        candidates = [folder / file.name for folder in folders if folder is not None]
+        candidates.append(caching.place(caching.cache_folder(cache), dataset.name, file))
+        return next((path for path in candidates if path.is_file()), None)
+    except (OSError, RuntimeError, ValueError, MnistSparkError):
+        return None
+
+
+def _folder(place: str) -> Path | None:
+    """The folder that a source names; None if it is a URL."""
+    if place.lower().startswith("file:"):
+        return Path(url2pathname(urlsplit(place).path))
+    return None if "://" in place else Path(place).expanduser()
+
+
+def _read(path: Path, records: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Some records of a file as it is published, shape (records, elements)."""
+    with open(path, "rb") as raw:
+        gzipped = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if gzipped else open(path, "rb") as stream:
+        header = idx.read_header(cast("IO[bytes]", stream), path)
+        data = stream.read((int(records[-1]) + 1) * header.record_size)
+    elements = np.frombuffer(data, header.dtype).reshape(-1, math.prod(header.record_shape))
+    return elements[records].astype(np.uint8)
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG of 8-bit grey, https://www.w3.org/TR/png: signature, header, pixels, end."""
+    height, width = pixels.shape
+    # Before each row a byte that says how it was filtered: 0, not at all.
+    rows = np.pad(pixels, ((0, 0), (1, 0))).tobytes()
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def _origin(
+    dataset: Dataset, splits: Sequence[Split], source: str | None, cache: str | None
+) -> str:
+    """Where the bytes come from, without credentials."""
+    if source is not None:
+        return redact(source) if "://" in source else source
+    try:
+        path = caching.place(caching.cache_folder(cache), dataset.name, splits[0].images)
+        origin = caching.read_origin(path)
+    except MnistSparkError:
+        origin = None
+    if origin is not None:
+        return f"{origin.url.rpartition('/')[0]}/, checked, in {path.parent}"
+    first, *others = dataset.mirrors
+    more = f", or {len(others)} more" if others else ""
+    return (redact(first) if "://" in first else first) + more
+
+
+def _abridged(classes: Sequence[str]) -> str:
+    return ", ".join(classes if len(classes) <= 12 else [*classes[:6], "…", *classes[-5:]])
