@@ -1,0 +1,127 @@
+"""Real blob servers for the tests, and the table of what went wrong with which end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from tests.storage.outcomes import TABLE
+from tests.storage.servers import Azure, Cutter, cut_connections, free_port, running
+
+# The last version for Node 20.
+AZURITE = "3.35.0"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not TABLE:
+        return
+    terminalreporter.section("fault × outcome × time × peak memory and cache folder")
+    width = max(len(case) for case, *_ in TABLE)
+    terminalreporter.write_line(f"{'fault':<{width}}  {'s':>5}  {'MB':>5}  {'disk':>5}  outcome")
+    for case, outcome, seconds, memory, disk in TABLE:
+        terminalreporter.write_line(
+            f"{case:<{width}}  {seconds:5.1f}  {memory:5.0f}  {disk:5.1f}  {outcome}"
+        )
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(
+            ("AZURE_", "AWS_", "GOOGLE_", "STORAGE_")
+        ):
+            monkeypatch.delenv(name)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Path:
+    """Azurite's program, from npm, kept outside of the project."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("needs Node and npm for Azurite")
+    folder = platformdirs.user_cache_path("mnist-spark-tests") / f"azurite-{AZURITE}"
+    script = folder / "node_modules/azurite/dist/src/blob/main.js"
+    done = folder / "installed"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-package-lock"]
+        command += ["--ignore-scripts", "--no-audit", "--no-fund", f"azurite@{AZURITE}"]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        if made.returncode or not script.is_file():
+            pytest.skip(f"needs Azurite from npm: {made.stderr.strip().splitlines()[-1:]}")
+        done.touch()
+    return script
+
+
+@pytest.fixture(scope="session")
+def azure(
+    azurite: Path, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Azure]:
+    from azure.storage import blob
+
+    folder = tmp_path_factory.mktemp("azurite")
+    server = Azure(free_port())
+    command = ["node", str(azurite), "--blobHost", "127.0.0.1", "--blobPort", str(server.port)]
+    command += ["--location", str(folder), "--silent", "--skipApiVersionCheck"]
+    command += ["--disableTelemetry"]
+    accounts = f"{server.account}:{server.key}"
+    with running(command, server.port, folder / "log", AZURITE_ACCOUNTS=accounts):
+        with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
+            for name, access in (("mnist", "blob"), ("private", None)):
+                container = client.create_container(name, public_access=access)
+                for path in sorted((real_data / "mnist").glob("*.gz")):
+                    container.upload_blob(path.name, path.read_bytes())
+        sas = blob.generate_container_sas(
+            server.account,
+            "private",
+            account_key=server.key,
+            permission=blob.ContainerSasPermissions(read=True, list=True, write=True),
+            expiry=datetime.now(UTC) + timedelta(hours=1),
+        )
+        yield dataclasses.replace(server, sas=sas)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server, moto's, a process of its own."""
+    for module in ("s3fs", "moto"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}")
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, port, tmp_path_factory.mktemp("s3") / "log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that speaks Google Cloud Storage's JSON API; a bucket ``mnist``."""
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("gcp-storage-emulator")), "start", "--in-memory"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", "mnist"]
+    with running(command, port, tmp_path_factory.mktemp("gcs") / "log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def cutter() -> Iterator[Callable[..., Cutter]]:
+    """``cutter(port, after=bytes, cuts=n)`` puts a proxy that breaks connections before a port."""
+    with contextlib.ExitStack() as stack:
+
+        def build(target: int, *, after: int, cuts: int) -> Cutter:
+            return stack.enter_context(cut_connections(target, after, cuts))
+
+        yield build
