@@ -7,12 +7,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup java run test lint bench bench-scale bench-encodings clean
+.PHONY: help setup java fuse deploy-tools run test lint audit fuzz bench bench-scale bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed java  ## make .venv with everything, check Java
+setup: $(VENV)/installed java fuse  ## make .venv with everything, check Java
 
 $(VENV)/installed: setup.cfg pyproject.toml conf/constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mnist-spark needs Python 3.11 or newer, this is " + sys.version)'
@@ -31,17 +31,40 @@ java: $(VENV)/installed
 	  fi; \
 	  $(FIND_JAVA) 2>&1 | tail -n 1; $(FIND_JAVA) 2>/dev/null
 
+# What mounting needs; the tests of it say so and are skipped where it can't be had.
+fuse:
+	@command -v fusermount3 >/dev/null && exit; \
+	  if [ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing FUSE, for mounting"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -qq --no-install-recommends fuse3; } || echo "FUSE could not be had"; \
+	  fi
+
 run: setup  ## ingest MNIST into a Delta table under data/ and show it
 	@export MNIST_SPARK_CACHE="$${MNIST_SPARK_CACHE:-$$PWD/data/cache}"; \
 	  $(BIN)/python jobs/run.py data/tables
 
-test: setup  ## all tests; ARGS='-k delta' for some
+# In an environment of their own: Airflow alone brings a hundred packages and newer versions.
+deploy-tools: $(VENV)-deploy/installed  ## the tools that check deployment descriptors (Airflow …)
+
+$(VENV)-deploy/installed: tests/deploy/requirements.txt
+	[ -x $(VENV)-deploy/bin/python ] || $(PYTHON) -m venv $(VENV)-deploy
+	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test: setup deploy-tools  ## all tests; ARGS='-k delta' for some
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/installed  ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(VENV)/installed  ## known vulnerabilities of the pinned dependencies; skipped aloud without network
+	$(BIN)/python .ci/audit
+
+fuzz: $(VENV)/installed  ## fuzz all parsers, SECONDS=180 each; ARGS='header cli' for some
+	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),180) $(ARGS)
 
 bench: setup  ## every way from gzip files to a Delta table, 70,000 rows; ROUNDS=1 is quicker
 	$(BIN)/python -m tests.benchmarks.bench --rounds $(or $(ROUNDS),3) $(ARGS)
@@ -53,4 +76,4 @@ bench-encodings: $(VENV)/installed  ## what Parquet encodings and compression le
 	$(BIN)/python -m tests.benchmarks.encodings $(ARGS)
 
 clean:  ## remove what make has made, the tables under data/ too
-	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-deploy data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

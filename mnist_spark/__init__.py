@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mnist_spark.catalog import datasets
     from mnist_spark.ingestion import ingest
+    from mnist_spark.load import load_data
+    from mnist_spark.opendatasets import EMNIST, KMNIST, MNIST, QMNIST, FashionMNIST
     from mnist_spark.pictures import (
         plot_classes,
         plot_digits,
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
     )
     from mnist_spark.report import IngestReport
     from mnist_spark.sample import write_sample
-    from mnist_spark.tabular import KMNIST, MNIST, FashionMNIST
 
 __all__ = [
+    "EMNIST",
     "KMNIST",
     "MNIST",
+    "QMNIST",
     "FashionMNIST",
     "IngestReport",
     "__version__",
@@ -51,12 +54,15 @@ __all__ = [
 # Imported when first asked for: executors need to decode, not to download, and so neither the
 # libraries for it nor the time to import them.
 _MODULES = {
-    "KMNIST": "tabular",
-    "MNIST": "tabular",
-    "FashionMNIST": "tabular",
+    "EMNIST": "opendatasets",
+    "KMNIST": "opendatasets",
+    "MNIST": "opendatasets",
+    "QMNIST": "opendatasets",
+    "FashionMNIST": "opendatasets",
     "IngestReport": "report",
     "datasets": "catalog",
     "ingest": "ingestion",
+    "load_data": "load",
     "plot_classes": "pictures",
     "plot_digits": "pictures",
     "plot_labels": "pictures",

@@ -74,6 +74,7 @@ class Everywhere:
                 (source / file.name).write_bytes(file.read_bytes())
         order = {"do": "read", "format": "mnist", "source": source, "cache": cache}
         found = site.driver.ingest(**order)
+        assert "error" not in found, found
         assert found == {
             "rows": 70_000,
             "labels": 311_615,
