@@ -84,6 +84,10 @@ class RangeReader(DataSourceReader):
         )
         self._checked = checked
 
+    def __getstate__(self) -> dict[str, object]:
+        # What executors get, each task of them: only what they need to read.
+        return vars(self) | {"_pairs": ()}
+
     def partitions(self) -> list[InputPartition]:
         """Driver side: the record ranges, a task each."""
         ranges = plan_ranges(

@@ -115,10 +115,12 @@ class PlannedReader(DataSourceReader):
         self._inline = inline
         self.schema = schema
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_tasks": []}  # else every task would get all of them
+
     def partitions(self) -> list[InputPartition]:
         """Driver side: a partition per task."""
-        tasks, self._tasks = self._tasks, []  # else every task would get all of them
-        return [RangePartition(carry(task) if self._inline else task) for task in tasks]
+        return [RangePartition(carry(task) if self._inline else task) for task in self._tasks]
 
     def read(self, partition: InputPartition) -> Iterator[Any]:
         """Executor side."""
@@ -171,7 +173,10 @@ class PlannedRows(DataSource):
         return TableSchema.from_json(self.options["schema"])
 
     def _tasks(self) -> list[RangeTask]:
-        return from_json(self.options["tasks"])
+        tasks = from_json(self.options["tasks"])
+        # Every task gets this object too, as it is after ``reader``.
+        self.options = {key: text for key, text in self.options.items() if key != "tasks"}
+        return tasks
 
     def _inline(self) -> bool:
         return self.options["inline"] == "true"

@@ -20,9 +20,10 @@ import pyarrow as pa
 from tests.chaos.content import digest
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
-PAUSE = 0.05
+PAUSE = 0.2
 """Seconds between two reads or refreshes, so that all get their turn on two cores."""
 
 _stopping = threading.Event()
@@ -112,11 +113,17 @@ def read_forever(tell: Any, name: str, read: Any, *, path: str, seed: int) -> No
 
 def by_delta_rs(path: str, dice: random.Random) -> tuple[int | None, bool, pa.Table]:
     """The latest version."""
-    from deltalake import DeltaTable, QueryBuilder
+    from deltalake import DeltaTable
 
     table = DeltaTable(path)
+    return table.version(), True, rows_of(table)
+
+
+def rows_of(table: DeltaTable) -> pa.Table:
+    from deltalake import QueryBuilder
+
     query = QueryBuilder().register("t", table).execute("SELECT * FROM t")
-    return table.version(), True, pa.table(query.read_all())
+    return pa.table(query.read_all())
 
 
 def by_duckdb(path: str, dice: random.Random) -> tuple[int | None, bool, pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,9 +118,12 @@ def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
 def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """``SparkSession.builder.remote("local[2]")``."""
     home = tmp_path_factory.mktemp("connect-local")
-    site = Site(
-        "connect-local", home, home, False, lambda: Driver(home / "driver", "remote:local[2]")
-    )
+    python = {"PYSPARK_PYTHON": sys.executable}
+
+    def start() -> Driver:
+        return Driver(home / "driver", "remote:local[2]", environment=python)
+
+    site = Site("connect-local", home, home, False, start)
     yield site
     site.close()
 

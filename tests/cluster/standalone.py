@@ -136,9 +136,10 @@ class Cluster:
             "connect",
             "org.apache.spark.deploy.SparkSubmit",
             *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-            *("--master", self.master, "--driver-memory", "1g", *shlex.split(conf)),
+            *("--master", self.master, *shlex.split(conf)),
             *(f"--conf={key}={value}" for key, value in settings.items()),
             "spark-internal",
+            memory="1g",
         )
         self._wait_for(process, "connect", "Spark Connect server started at")
         return process, f"sc://127.0.0.1:{port}"
@@ -151,7 +152,9 @@ class Cluster:
         )
         return self._wait_for(process, "master", r"Starting Spark master at (spark://\S+)")
 
-    def _spawn(self, name: str, main: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, name: str, main: str, *arguments: str, memory: str = "256m"
+    ) -> subprocess.Popen[bytes]:
         """Starts a daemon of Spark's within its own namespace."""
         hosts = self.home / f"{name}.hosts"
         hosts.write_text(f"127.0.0.1 localhost\n127.0.0.1 {name}\n")
@@ -174,7 +177,8 @@ class Cluster:
             "PATH": os.environ["PATH"],
             "JAVA_HOME": session.find_java(),
             "SPARK_HOME": str(self.home / "spark"),
-            "SPARK_DAEMON_MEMORY": "256m",
+            "PYTHONPATH": self.python_path,  # for the planner of a Connect server
+            "SPARK_DAEMON_MEMORY": memory,
             "SPARK_LOCAL_DIRS": str(self.home / "local"),
         }
         process = subprocess.Popen(

@@ -6,14 +6,17 @@ What is written is compared, row by row, with the published files read without t
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from mnist_spark import catalog
 from tests.cluster.conftest import Site
-from tests.spark.tables import by_pyarrow, difference, expected, normal
+from tests.idxfiles import header
+from tests.spark.tables import by_pyarrow, difference, expected, normal, records
 
 
 def dataset(name: str, real_data: Path) -> catalog.Dataset:
@@ -65,23 +68,29 @@ class Everywhere:
         found = {(task["host"], task["executor"]) for task in report["tasks"]}
         assert len(found) == self.executors
 
-    def test_data_sources(self, site, real_data):
-        cache = site.shared / "cache"  # Connect's server makes it, beside its own planner
-        source = site.shared / "mnist"
-        if not source.exists():
-            source.mkdir()
-            for file in (real_data / "mnist").iterdir():
-                (source / file.name).write_bytes(file.read_bytes())
-        order = {"do": "read", "format": "mnist", "source": source, "cache": cache}
-        found = site.driver.ingest(**order)
-        assert "error" not in found, found
-        assert found == {
-            "rows": 70_000,
-            "labels": 311_615,
-            "indices": sum(range(60_000)) + sum(range(10_000)),
-            "tasks": found["tasks"],
-        }
-        assert found["tasks"] >= 2
+    def test_idx(self, site, real_data):
+        """Any pair of IDX files, opened by their paths or carried inside the tasks."""
+        pair = site.shared / "pair"
+        pair.mkdir(exist_ok=True)
+        for role in ("images-idx3", "labels-idx1"):
+            packed = real_data / "mnist" / f"t10k-{role}-ubyte.gz"
+            (pair / role).write_bytes(gzip.decompress(packed.read_bytes()))
+        labels = records(dataset("mnist", real_data), "test")[1]
+        for transport in ("shared", "inline"):
+            found = site.driver.ingest(
+                do="read",
+                format="idx",
+                images=pair / "images-idx3",
+                labels=pair / "labels-idx1",
+                transport=transport,
+                ranges="3",
+            )
+            assert found == {
+                "rows": 10_000,
+                "labels": int(labels.sum()),
+                "indices": sum(range(10_000)),
+                "tasks": 3,
+            }
 
 
 class TestStandalone(Everywhere):
@@ -115,3 +124,33 @@ class TestConnectLocal(Everywhere):
     kind = "connect_local"
     executors = 1
     writes = (("columnar", "inline", "mnist"), ("spark", "inline", "mnist"))
+
+
+def test_a_million_records(on_standalone, cluster):
+    """Under both transports; the payload is 784 MB, of which each task gets its own part only."""
+    count, block = 1_000_000, 10_000
+    images, labels = cluster.shared / "million-images", cluster.shared / "million-labels"
+    drawn = np.random.default_rng(7).integers(0, 256, (block, 28, 28), np.uint8)
+    drawn[:, :, 7:] = 0  # as empty as digits are
+    ten = np.tile(np.arange(10, dtype=np.uint8), block // 10)
+    with open(images, "wb") as pixels, open(labels, "wb") as classes:
+        pixels.write(header(0x08, (count, 28, 28)))
+        classes.write(header(0x08, (count,)))
+        for _ in range(count // block):
+            pixels.write(drawn.tobytes())
+            classes.write(ten.tobytes())
+    for transport in ("shared", "inline"):
+        found = on_standalone.driver.ingest(
+            do="read",
+            format="idx",
+            images=images,
+            labels=labels,
+            transport=transport,
+            layout="binary",
+        )
+        assert "error" not in found, found
+        assert found["rows"] == count
+        assert found["labels"] == 45 * count // 10
+        assert found["indices"] == count * (count - 1) // 2
+        # A range that travels is 32 MiB at most.
+        assert found["tasks"] >= (24 if transport == "inline" else 2)

@@ -18,6 +18,7 @@ from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
 from mnist_spark.prepare import prepare
 from mnist_spark.ranges import plan_ranges
+from mnist_spark.refresh.run import refresh
 from mnist_spark.schema import Layout, catalog_schema
 from mnist_spark.table.planned import PlannedFiles, planned
 from mnist_spark.transport import carry, plan_tasks
@@ -79,6 +80,8 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
             return read(spark, **order)
         if do == "write_damaged":
             write_damaged(spark, **order)
+        if do == "refresh":
+            return json.loads(refresh(**order).to_json())
         return json.loads(ingest(spark=spark, **order).to_json())
     except MnistSparkError as error:
         return {"error": type(error).__name__, "line": str(error)}

@@ -164,8 +164,7 @@ def test_a_table_of_others_with_the_same_partitioning(write, spark, tiny, tmp_pa
     [
         ("lake.mnist", "catalog"),
         ("main.lake.mnist", "catalog"),
-        ("s3a://bucket/mnist", "not a local"),
-        ("abfss://c@account.dfs.core.windows.net/mnist", "not a local"),
+        ("hdfs://host/mnist", "not a URL of cloud storage"),
         ("/tmp/50%/mnist", "path with %"),
         ("/tmp/a#b?c/mnist", "path with # ?"),
     ],
@@ -177,6 +176,19 @@ def test_targets_that_only_spark_writes(target, reason):
     with pytest.raises(UsageError, match=rf"columnar.*{reason.replace('?', '[?]')}.*writer spark"):
         choose(target, "columnar")
     assert choose(target, "spark").reason == "as asked"
+
+
+@pytest.mark.parametrize(
+    ("url", "lacking"),
+    [
+        ("s3://bucket/mnist", 'scheme "s3"'),
+        ("s3a://bucket/mnist", "S3AFileSystem"),
+        ("abfss://c@account.dfs.core.windows.net/mnist", "SecureAzureBlobFileSystem"),
+    ],
+)
+def test_the_writer_spark_without_a_connector(write, url, lacking):
+    with pytest.raises(TableError, match=rf"no Hadoop connector.*{lacking}.*--writer columnar"):
+        write(url, "spark")
 
 
 @pytest.mark.parametrize("table_format", list(Format))

@@ -145,6 +145,10 @@ def test_a_catalog_table(spark, tiny):
             report = ingest(tiny.description, target="lake.digits", cache=tiny.cache, spark=spark)
             assert report.writer == "spark"
             assert report.table_version == version
+        part = ingest(
+            tiny.description, target="lake.digits", split="test", cache=tiny.cache, spark=spark
+        )
+        assert (part.writer, part.rows) == ("spark", {"test": 500})
         assert spark.table("lake.digits").count() == 3500
     finally:
         spark.sql("DROP DATABASE lake CASCADE")

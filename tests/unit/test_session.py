@@ -114,3 +114,20 @@ def test_an_error_of_the_jvm_comes_back_as_its_first_line():
     text = "[PATH_NOT_FOUND] Path does not exist: file:/x.\n\tat org.apache.spark.A\n\tat B"
     error = session.from_spark(RuntimeError(text))
     assert str(error) == "Spark failed: got [PATH_NOT_FOUND] Path does not exist: file:/x."
+
+
+def test_a_java_error_says_its_cause():
+    """As py4j tells of an exception for which PySpark has no class."""
+    text = """An error occurred while calling o142.overwrite.
+: org.apache.spark.SparkException: Job aborted.
+\tat org.apache.spark.scheduler.DAGScheduler.abortStage(DAGScheduler.scala:2935)
+Caused by: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)
+\tat org.apache.spark.api.python.BasePythonRunner.read(PythonRunner.scala:650)
+Caused by: java.io.EOFException
+\t... 24 more
+"""
+    error = session.from_spark(RuntimeError(text))
+    assert str(error) == (
+        "Spark failed: got org.apache.spark.SparkException:"
+        " Python worker exited unexpectedly (crashed)"
+    )
