@@ -42,6 +42,7 @@ __all__ = [
     "datasets",
     "errors",
     "ingest",
+    "load_data",
     "plot_classes",
     "plot_digits",
     "plot_labels",

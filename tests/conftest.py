@@ -17,7 +17,14 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "local")
 
 
 # What a machine may lack without CI failing: each with the words its skip begins with.
-EXPECTED_SKIPS = ("needs /proc", "needs Linux's /proc", "needs go,", "needs systemd-analyze", "needs FUSE", "needs root")
+EXPECTED_SKIPS = (
+    "needs /proc",
+    "needs Linux's /proc",
+    "needs go,",
+    "needs systemd-analyze",
+    "needs FUSE",
+    "needs root",
+)
 
 
 @pytest.hookimpl(wrapper=True)

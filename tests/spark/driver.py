@@ -49,12 +49,16 @@ def read(spark: SparkSession, **order: Any) -> dict[str, Any]:
 
     register(spark)
     frame = spark.read.format(order.pop("format")).options(**order).load()
-    row = frame.withColumn("task", f.spark_partition_id()).agg(
-        f.count("*").alias("rows"),
-        f.sum("label").alias("labels"),
-        f.sum("index").alias("indices"),
-        f.count_distinct("task").alias("tasks"),
-    ).first()
+    row = (
+        frame.withColumn("task", f.spark_partition_id())
+        .agg(
+            f.count("*").alias("rows"),
+            f.sum("label").alias("labels"),
+            f.sum("index").alias("indices"),
+            f.count_distinct("task").alias("tasks"),
+        )
+        .first()
+    )
     assert row is not None
     return row.asDict()
 

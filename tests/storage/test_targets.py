@@ -335,6 +335,15 @@ def test_parquet_in_cloud_storage_is_refused(writer):
             choose_writer(writer, Target.parse(target), Format.PARQUET)
 
 
+def test_what_only_spark_reads(monkeypatch):
+    needs = ["lake.mnist", "hdfs://host/t", "dbfs:/t"]
+    needless = ["/lake/mnist", "s3://b/t", "abfss://c@account.dfs.core.windows.net/t", "gs://b/t"]
+    assert all(Target.parse(text).needs_spark for text in needs)
+    assert not any(Target.parse(text).needs_spark for text in needless)
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    assert [Target.parse(text).needs_spark for text in needless] == [False, True, True, True]
+
+
 @pytest.mark.parametrize(
     ("environment", "url", "place", "options"),
     [
