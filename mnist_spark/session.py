@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 JAVA_VERSIONS = (17, 21)
 
-# Which Delta fits which Spark: 4.4.1 for Spark 4.2 asks Maven for jars that are not there.
-_DELTA_VERSIONS = {"4.0": "4.0.1", "4.1": "4.3.1", "4.2": "4.4.0"}
+# Which Delta fits which Spark; its artifact names Spark's version since Spark 4.1. 4.4.1 for Spark
+# 4.2 asks Maven for jars that are not there.
+_DELTA = {
+    "4.0": "delta-spark_2.13:4.0.1",
+    "4.1": "delta-spark_4.1_2.13:4.3.1",
+    "4.2": "delta-spark_4.2_2.13:4.4.0",
+}
 
 # Delta's dependencies that Spark brings itself. Without this Ivy fetches 33 jars (87 MB) instead
 # of 7, Hadoop, Parquet and the loggers a second time.
@@ -57,6 +62,9 @@ SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
     # Notebooks show a DataFrame's first rows as a table; batch jobs never print a DataFrame.
     "spark.sql.repl.eagerEval.enabled": "true",
+    # Hidden in event logs, where command lines are too: as by default, and what URLs may hold.
+    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key"
+    "|[?&]sig=|://[^/@ ]*:[^/@ ]*@",
 }
 """What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
 
@@ -70,13 +78,13 @@ def delta_package() -> str:
     import pyspark
 
     version = ".".join(pyspark.__version__.split(".")[:2])
-    if version not in _DELTA_VERSIONS:
+    if version not in _DELTA:
         raise SparkError(
             "no Delta Lake known for this Spark",
-            expected=f"pyspark {', '.join(_DELTA_VERSIONS)}",
+            expected=f"pyspark {', '.join(_DELTA)}",
             got=pyspark.__version__,
         )
-    return f"io.delta:delta-spark_{version}_2.13:{_DELTA_VERSIONS[version]}"
+    return f"io.delta:{_DELTA[version]}"
 
 
 def session(master: str | None = None, *, delta: bool = True, batch: bool = False) -> SparkSession:
@@ -243,6 +251,8 @@ def from_spark(error: Exception) -> MnistSparkError:
             " spark.pyspark.python)",
         )
     raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
+    if not raised:  # py4j's text begins with what was called, Java's causes come after it
+        raised = re.findall(r"^(?:: |Caused by: )(\S+(?:Error|Exception): .+)", text, re.MULTILINE)
     return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))
 
 

@@ -62,7 +62,8 @@ def test_datasets(run):
         assert f"\n{name}: {dataset.title}." in f"\n{out}"
         assert dataset.licence in out
         assert all(f"  mirror {mirror}\n" in out for mirror in dataset.mirrors)
-    assert out.count("train 60,000, test 10,000; 28×28; 10 classes") == len(catalog.datasets())
+        counts = ", ".join(f"{split.name} {split.records:,}" for split in dataset.splits)
+        assert f"  {counts}; 28×28; {len(dataset.classes)} classes; " in out
 
 
 def test_version_and_help(run):
