@@ -61,21 +61,23 @@ def history(target: str | os.PathLike[str], *, spark: SparkSession | None = None
 
     Args:
         target: path, URL, or ``schema.table``.
-        spark: for catalog tables and URLs; default: the active session, else a new one.
+        spark: for catalog tables; default: the active session, else a new one.
 
     Raises:
         TableError: there is no Delta table.
     """
     place = Target.parse(str(target))
-    if place.local is None:
+    if place.needs_spark:
         return [_version(row) for row in _from_spark(spark or session.session(), place)]
     from mnist_spark.table import delta_columnar, parquet
 
-    if not (place.local / "_delta_log").is_dir():
+    if place.local is not None and not (place.local / "_delta_log").is_dir():
         kind = "there is no table" if parquet.inspect(place) is None else "a Parquet table"
         raise TableError("only Delta tables have a history", file=place, got=kind)
     table = delta_columnar.open_table(place)
-    return [] if table is None else [_version(entry) for entry in table.history()]
+    if table is None:
+        raise TableError("there is no table", file=place)
+    return [_version(entry) for entry in table.history()]
 
 
 def as_text(versions: Sequence[Version]) -> str:

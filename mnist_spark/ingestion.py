@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from mnist_spark import catalog, session
@@ -17,7 +18,6 @@ from mnist_spark.table.target import Target
 from mnist_spark.transport import Transport, choose_transport
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from pyspark.sql import SparkSession
@@ -47,7 +47,8 @@ def ingest(
         dataset: name in the catalog, or a TOML file that describes a dataset.
         target: path, URL, or ``schema.table``. If it is a table of the same dataset and layout,
             it is replaced in one transaction.
-        source: folder or base URL instead of the catalog's mirrors.
+        source: folder or base URL instead of the catalog's mirrors; default, for a dataset of the
+            catalog, ``$MNIST_SPARK_SOURCE``.
         cache: cache folder; default ``$MNIST_SPARK_CACHE`` or the platform's.
         split: ``all``, or the splits to write; the table's other splits stay as they are.
         format: ``delta`` or ``parquet``.
@@ -75,6 +76,8 @@ def ingest(
     choice = choose_writer(one_of(Writer, "writer", writer), place, table_format)
     if ranges is not None and ranges < 1:
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
+    if source is None and not dataset.endswith(".toml"):
+        source = os.environ.get("MNIST_SPARK_SOURCE") or None
     steps = Steps()
     prepared = prepare(
         found,

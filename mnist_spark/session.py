@@ -63,8 +63,7 @@ SETTINGS = {
     # Notebooks show a DataFrame's first rows as a table; batch jobs never print a DataFrame.
     "spark.sql.repl.eagerEval.enabled": "true",
     # Hidden in event logs, where command lines are too: as by default, and what URLs may hold.
-    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key"
-    "|[?&]sig=|://[^/@ ]*:[^/@ ]*@",
+    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|[?&]sig=|://[^/@ ]*:[^/@ ]*@",
 }
 """What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
 

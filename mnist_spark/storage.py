@@ -44,6 +44,12 @@ _ACCOUNT_HOST = re.compile(
 # What azure-identity's EnvironmentCredential, WorkloadIdentityCredential and
 # ManagedIdentityCredential are configured by.
 _AZURE_IDENTITY = ("AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT")
+# Who is asked last for credentials, on machines of Amazon, Azure and Google, and what AWS' own
+# library says.
+_NO_DELTA_CREDENTIALS = re.compile(
+    r"//169\.254\.169\.254/|//metadata\.google\.internal/"
+    r"|(?:loading|signing) credential|credentials? provider"
+)
 
 
 def is_cloud(url: str) -> bool:
@@ -108,6 +114,79 @@ def _open(backend: Any, options: tuple[tuple[str, Any], ...], *_: object) -> Abs
     arguments = {key: dict(value) if isinstance(value, tuple) else value for key, value in options}
     # Listings kept in memory would hide what other processes have written since.
     return backend(use_listings_cache=False, skip_instance_cache=True, **arguments)
+
+
+def for_delta_rs(url: str) -> tuple[str, dict[str, str]]:
+    """A URL and its options as delta-rs takes them, so that one environment serves both.
+
+    delta-rs reads ``AWS_*``, ``AZURE_STORAGE_*`` and ``GOOGLE_*`` itself, but no connection string
+    of Azure's; it asks leave for plain HTTP, and is told to read anonymously. It knows neither
+    ``wasbs://`` nor Azure's clouds of China and the US government: all become ``az://``. A URL
+    that isn't of cloud storage, and a path, is handed back as it is.
+
+    Returns:
+        the options may have secrets.
+
+    Raises:
+        UsageError: as :func:`filesystem`, but no backend is needed.
+    """
+    scheme = url.partition("://")[0].lower()
+    if not is_cloud(url):
+        return url, {}
+    options = {"connect_timeout": f"{CONNECT_SECONDS}s", "timeout": f"{READ_SECONDS}s"}
+    options |= {"max_retries": "4", "retry_timeout": "60s"}
+    if scheme in _AZURE:
+        told, path = _azure(url)
+        return f"az://{path}", options | _azure_for_delta_rs(told)
+    if scheme in ("s3", "s3a"):
+        # Else it looks for no profile and no credentials file where there is an endpoint.
+        options["aws_force_credential_load"] = "true"
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            options["aws_endpoint_url"] = endpoint
+            options["allow_http"] = str(endpoint.startswith("http://")).lower()
+    return url, options
+
+
+def _azure_for_delta_rs(told: dict[str, Any]) -> dict[str, str]:
+    """Options out of what adlfs is told, and out of what it finds in the environment."""
+    values = _connection()
+    endpoint = values.get("BlobEndpoint")
+    if not endpoint and "EndpointSuffix" in values:
+        protocol = values.get("DefaultEndpointsProtocol", "https")
+        endpoint = f"{protocol}://{values.get('AccountName')}.blob.{values['EndpointSuffix']}"
+    if not endpoint and "account_host" in told:
+        endpoint = f"https://{told['account_host']}"
+    key = values.get("AccountKey")
+    sas = told.get("sas_token") or values.get("SharedAccessSignature")
+    options = {
+        "azure_storage_account_name": told.get("account_name") or _environment_account(),
+        "azure_storage_endpoint": endpoint,
+        "azure_storage_account_key": key,
+        "azure_storage_sas_token": sas,
+        "allow_http": "true" if endpoint and endpoint.startswith("http://") else None,
+    }
+    secrets = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CLIENT_ID")
+    if "anon" in told and not (key or sas or any(map(os.environ.get, secrets))):
+        options["azure_skip_signature"] = "true"
+    return {name: value for name, value in options.items() if value}
+
+
+def delta_reason(error: BaseException) -> str:
+    """What delta-rs says, in one line: it comes as a tree in colours, with whole answers in it.
+
+    Other errors are told by the first line of their text.
+    """
+    text = re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error))).strip()
+    if _NO_DELTA_CREDENTIALS.search(text):
+        return "no credentials, or not valid ones"
+    if answer := re.search(r"status code: ([45]\d\d)\b", text):
+        code = re.search(r"<Code>(\w+)</Code>", text)
+        phrase = http.client.responses.get(int(answer[1]), "")
+        return f"HTTP {answer[1]} {phrase}".rstrip() + (f" ({code[1]})" if code else "")
+    # The query of a URL of cloud storage is a signature.
+    text = re.sub(r"(\w+://[^\s?]*)\?\S*", r"\1", text)
+    return next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
 
 
 def redact(url: str) -> str:
@@ -239,8 +318,7 @@ def _azure(url: str) -> tuple[dict[str, Any], str]:
 
 
 def _environment_account() -> str | None:
-    connection = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
-    values = dict(part.partition("=")[::2] for part in connection.split(";"))
+    values = _connection()
     host = urlsplit(values.get("BlobEndpoint", "")).hostname or ""
     named = _ACCOUNT_HOST.fullmatch(host)
     return (
@@ -248,6 +326,11 @@ def _environment_account() -> str | None:
         or (named[1] if named else host)
         or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     )
+
+
+def _connection() -> dict[str, str]:
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    return dict(part.partition("=")[::2] for part in text.split(";"))
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

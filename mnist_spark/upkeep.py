@@ -1,6 +1,6 @@
 """Upkeep of Delta tables: few, large files (OPTIMIZE), and none that no version needs (VACUUM).
 
-Tables at a path through delta-rs, catalog tables and URLs through Spark.
+Tables at a path or in cloud storage through delta-rs, catalog tables through Spark.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark import session
+from mnist_spark import session, storage
 from mnist_spark.errors import MnistSparkError, TableError, UsageError
+from mnist_spark.table.files import sizes_in
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def optimize(target: str | os.PathLike[str], *, spark: SparkSession | None = Non
     """
     place = Target.parse(str(target))
     with _upkeep(place, "optimize"):
-        if place.local is None:
+        if place.needs_spark:
             rows = (spark or session.session()).sql(f"OPTIMIZE {place.sql}").collect()
             metrics = rows[0]["metrics"].asDict(recursive=True)
             removed, added = metrics["filesRemoved"], metrics["filesAdded"]
@@ -89,7 +90,7 @@ def vacuum(
     place = Target.parse(str(target))
     hours = math.ceil(retention / timedelta(hours=1))
     with _upkeep(place, "vacuum"):
-        if place.local is None:
+        if place.needs_spark:
             active = spark or session.session()
             detail = active.sql(f"DESCRIBE DETAIL {place.sql}").collect()[0]
             _check_safe(place, retention, detail["properties"], force=force)
@@ -101,8 +102,11 @@ def vacuum(
             # Ours is the check. Full: also files that no version has ever had.
             return table.vacuum(hours, dry_run, enforce_retention_duration=False, full=True)
 
-        sizes = [(place.local / name).stat().st_size for name in run(dry_run=True)]
-        return Vacuumed(len(run(dry_run=False)), sum(sizes))
+        # It names those of the log again that are gone already, and would commit that.
+        sizes = sizes_in(place.text, run(dry_run=True))
+        if sizes:
+            run(dry_run=False)
+        return Vacuumed(len(sizes), sum(sizes.values()))
 
 
 def _check_safe(
@@ -178,10 +182,11 @@ def _open(target: Target) -> DeltaTable:
     from mnist_spark.table import delta_columnar, parquet
 
     table = None
-    if target.local is not None and (target.local / "_delta_log").is_dir():
+    if target.local is None or (target.local / "_delta_log").is_dir():
         table = delta_columnar.open_table(target)
     if table is None:
-        got = "there is no table" if parquet.inspect(target) is None else "a Parquet table"
+        none = target.local is None or parquet.inspect(target) is None
+        got = "there is no table" if none else "a Parquet table"
         raise TableError("only Delta tables need upkeep", file=target, got=got)
     return table
 
@@ -194,5 +199,5 @@ def _upkeep(target: Target, what: str) -> Iterator[None]:
     except MnistSparkError:
         raise
     except Exception as error:
-        got = session.first_line(error)
+        got = storage.delta_reason(error)
         raise TableError(f"cannot {what} the table", file=target, got=got) from error

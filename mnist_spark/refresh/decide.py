@@ -45,7 +45,8 @@ class Decision:
 def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     """Compares the table with what its source has.
 
-    A table at a path is looked at within this process; others need the active Spark session.
+    A table at a path or in cloud storage is looked at within this process; a catalog's needs the
+    active Spark session.
 
     Args:
         deep: read all rows and compare them with the source's digests, not only what the table
@@ -137,7 +138,7 @@ def _inspect(target: Target, table_format: Format) -> Existing | None:
         from mnist_spark.table import parquet
 
         return parquet.inspect(target)
-    if target.local is not None:
+    if not target.needs_spark:
         from mnist_spark.table import delta_columnar
 
         table = delta_columnar.open_table(target)

@@ -129,7 +129,7 @@ class _Run:
         return report
 
     def _refresh(self, table: TableConfig, report: TableReport) -> TableReport:
-        if table.target.local is None:
+        if table.target.needs_spark:
             # Only Spark can look at it, and this run's own options say which Spark.
             _ = self._spark
         source = self._sources.of(table)
@@ -213,7 +213,7 @@ class _Run:
                 choice = choose_writer(table.writer, table.target, table.format)
                 writers.add(choice.writer)
                 delta |= (table.format, choice.writer) == (Format.DELTA, Writer.SPARK)
-        delta |= any(table.target.local is None for table in self._tables)
+        delta |= any(table.target.needs_spark for table in self._tables)
         brief = not delta and writers == {Writer.COLUMNAR}
         return session.session(self._master, delta=delta, batch=brief)
 
@@ -258,7 +258,7 @@ def _ranges(table: TableConfig, dataset: Dataset | None) -> int | None:
 def _upkeep(table: TableConfig, report: TableReport) -> TableReport:
     """Removes what only versions older than the retention need, and what killed runs left."""
     # Spark's VACUUM adds versions even if it finds nothing, so it has to wait for a reason.
-    due = report.outcome == Outcome.WRITTEN or table.target.local is not None
+    due = report.outcome == Outcome.WRITTEN or not table.target.needs_spark
     if table.retention_days is None or not due:
         return report
     removed = vacuum(table.target.text, timedelta(days=table.retention_days))

@@ -56,9 +56,15 @@ def choose_writer(wanted: Writer, target: Target, table_format: Format) -> Choic
     """Resolves ``auto``. Asks the driver only; no session is needed.
 
     Raises:
-        UsageError: ``columnar`` was asked for but can't write there.
+        UsageError: ``columnar`` was asked for but can't write there, or no writer can.
         TableError: what is at the target is no table of that format.
     """
+    if table_format == Format.PARQUET:
+        from mnist_spark.table import parquet
+
+        parquet.local_folder(target)
+    if wanted == Writer.SPARK and target.local is None:
+        return Choice(wanted, "as asked")  # perhaps only Spark has the credentials to look there
     against = _against_columnar(target, table_format)
     if wanted == Writer.SPARK:
         return Choice(wanted, "as asked")
@@ -137,6 +143,17 @@ def _spark_errors() -> tuple[type[Exception], ...]:
 
 def _table_error(target: Target, error: Exception) -> TableError | None:
     """The conflict, refusal of Delta Lake, or trouble with files behind a Spark error."""
+    lacking = re.search(
+        r'No FileSystem for scheme "[^"]*"|Class org\.apache\.hadoop\.fs\.\S+ not found', str(error)
+    )
+    if lacking is not None:
+        return TableError(
+            "this Spark has no Hadoop connector for the target",
+            file=target,
+            got=lacking[0],
+            hint="Use --writer columnar, which needs none, or give Spark the connector"
+            " (hadoop-aws, hadoop-azure, gcs-connector)",
+        )
     refused = re.search(r"\[(DELTA_\w+|TABLE_OR_VIEW_ALREADY_EXISTS)\b.*", str(error))
     if refused is None:
         causes = re.findall(r"Caused by: java\.n?io\.\S+: (.+)", str(error))

@@ -6,7 +6,6 @@ version of the table; after it, all are. Files of failed runs are left for VACUU
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from deltalake.transaction import (
     Transaction,
 )
 
+from mnist_spark import storage
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.encode import DataFile
 from mnist_spark.table.files import names_in
@@ -70,12 +70,15 @@ def open_table(target: Target) -> DeltaTable | None:
         TableError: something else is there, or a table that delta-rs can't open.
     """
     folder = _place(target)
+    url, options = storage.for_delta_rs(folder)
     try:
-        return DeltaTable(folder)
+        return DeltaTable(url, storage_options=options)
     except TableNotFoundError:
         pass
     except (DeltaError, OSError) as error:
-        raise TableError("cannot open the table", file=folder, got=_line(error)) from error
+        raise TableError(
+            "cannot open the table", file=folder, got=storage.delta_reason(error)
+        ) from error
     try:
         others = strange_names(folder)
     except OSError as error:
@@ -182,7 +185,9 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
         except (DeltaError, OSError) as error:
             if _version(open_table(job.target)) == before:
                 raise TableError(
-                    "the commit to the table failed", file=job.target, got=_line(error)
+                    "the commit to the table failed",
+                    file=job.target,
+                    got=storage.delta_reason(error),
                 ) from error
     raise TableError(
         "the table was changed by others while this job tried to commit to it",
@@ -198,13 +203,15 @@ def _create(job: WriteJob) -> DeltaTable:
     deltalake's one call that creates a table with its files refuses properties of one's own, so
     they get a commit before the data's. Killed in between, the next run goes on from there.
     """
+    url, options = storage.for_delta_rs(job.target.text)
     return DeltaTable.create(
-        job.target.text,
+        url,
         _delta_schema(job),
         mode="error",
         partition_by=["split"],
         description=description(job.dataset),
         configuration=_properties(job),
+        storage_options=options,
         raise_if_key_not_exists=False,
     )
 
@@ -232,13 +239,6 @@ def _replace_rows(
             max_commit_retries=0,
         ),
     )
-
-
-def _line(error: Exception) -> str:
-    """delta-rs' message, which may come as a tree in colours, in one line."""
-    text = re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error)))
-    # The query of an URL of cloud storage is a signature.
-    return re.sub(r"(\w+://[^\s?]*)\?\S*", r"\1", text)
 
 
 def _version(table: DeltaTable | None) -> int | None:

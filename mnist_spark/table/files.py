@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -103,6 +103,33 @@ def remove_file(folder: str, name: str) -> None:
         filesystem.rm_file(f"{path.rstrip('/')}/{name}")
     except Exception as error:
         raise OSError(storage.reason(error)) from error
+
+
+def sizes_in(folder: str, names: Sequence[str]) -> dict[str, int]:
+    """Bytes of those files in a table's folder that are there; one listing at a URL.
+
+    Args:
+        names: paths relative to the folder.
+
+    Raises:
+        OSError: they can't be had; the message has no secret.
+    """
+    if "://" not in folder:
+        sizes = {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes[name] = Path(folder, name).stat().st_size
+        return sizes
+    filesystem, path = storage.filesystem(folder)
+    try:
+        found = filesystem.find(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:
+        raise OSError(storage.reason(error)) from error
+    start = len(path.strip("/")) + 1
+    there = {str(key).strip("/")[start:]: int(each["size"]) for key, each in found.items()}
+    return {name: there[name] for name in names if name in there}
 
 
 def names_in(folder: str) -> list[str]:

@@ -3,9 +3,11 @@
 ===================  ==========================================================================
 where                read by
 ===================  ==========================================================================
-Delta at a path      delta-rs' query engine: knows deletion vectors and skips files by statistics
+Delta at a path or   delta-rs' query engine: knows deletion vectors and skips files by statistics
+in cloud storage
 Parquet at a path    pyarrow: skips row groups by statistics
 catalog table, URL   Spark, which alone may know where the files are
+of something else
 ===================  ==========================================================================
 """
 
@@ -19,17 +21,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pyarrow.fs import LocalFileSystem
 
-from mnist_spark import session
+from mnist_spark import session, storage
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.table import parquet
+from mnist_spark.table.files import sizes_in
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    import pyarrow.dataset
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
@@ -105,15 +105,17 @@ def open_table(
     """Opens a table where it lies.
 
     Args:
-        spark: for catalog tables and URLs; default: the active session, else a new one.
-        version: of a Delta table at a path; default: the latest.
+        spark: for catalog tables; default: the active session, else a new one.
+        version: of a Delta table, unless Spark reads it; default: the latest.
 
     Raises:
         TableError: there is no table, or it can't be opened.
     """
+    if target.needs_spark:
+        return SparkReader(target, spark or session.session())
     path = target.local
     if path is None:
-        return SparkReader(target, spark or session.session())
+        return DeltaReader(target, version)
     if (path / "_delta_log").is_dir():
         if _MISREAD & set(target.text):
             return SparkReader(target, spark or session.session())
@@ -125,7 +127,7 @@ def open_table(
 
 
 class DeltaReader(TableReader):
-    """A Delta table at a path, through delta-rs."""
+    """A Delta table at a path or in cloud storage, through delta-rs."""
 
     engine = "delta-rs"
     format = "delta"
@@ -142,16 +144,16 @@ class DeltaReader(TableReader):
 
     def faults(self) -> list[FileFault]:
         """From the log."""
-        folder = self._target.local
-        assert folder is not None  # noqa: S101 - see open_table
         with _reading(self._target):
-            files = pa.table(self._table.get_add_actions()).select(["path", "size_bytes"])
-        found = []
-        for file in files.to_pylist():
-            size = _size(_local_file(folder, file["path"]))
-            if size != file["size_bytes"]:
-                found.append(FileFault(file["path"], file["size_bytes"], size))
-        return found
+            files = pa.table(self._table.get_add_actions())
+            logged = dict(zip(*(files[c].to_pylist() for c in ("path", "size_bytes")), strict=True))
+            names = {path: _relative(path) for path in logged}
+            sizes = sizes_in(self._target.text, list(names.values()))
+        return [
+            FileFault(path, expected, sizes.get(names[path]))
+            for path, expected in logged.items()
+            if sizes.get(names[path]) != expected
+        ]
 
     def rows(self) -> dict[str, int]:
         """From the log; if it has no counts, or rows are deleted within files, from the files."""
@@ -201,6 +203,9 @@ class ParquetReader(TableReader):
     version = None
 
     def __init__(self, target: Target, properties: Mapping[str, str]) -> None:
+        import pyarrow.dataset as ds
+        from pyarrow.fs import LocalFileSystem
+
         self._target = target
         self.properties = properties
         folder = parquet.local_folder(target)
@@ -208,7 +213,7 @@ class ParquetReader(TableReader):
         self.partitioned_by = ["split"] if hive else []
         split = pa.schema([pa.field("split", pa.string())])
         with _reading(target):
-            self._data = ds.dataset(
+            self._data: pyarrow.dataset.FileSystemDataset = ds.dataset(
                 str(folder),
                 filesystem=LocalFileSystem(),
                 format="parquet",
@@ -222,12 +227,14 @@ class ParquetReader(TableReader):
 
     def rows(self) -> dict[str, int]:
         """From the files' footers if the split is a folder."""
+        from pyarrow.dataset import get_partition_keys
+
         if not self.partitioned_by:
             return {split: extent.rows for split, extent in self.extents().items()}
         counts: dict[str, int] = {}
         with _reading(self._target):
             for file in self._data.get_fragments():
-                split = str(ds.get_partition_keys(file.partition_expression).get("split"))
+                split = str(get_partition_keys(file.partition_expression).get("split"))
                 counts[split] = counts.get(split, 0) + file.count_rows()
         return counts
 
@@ -244,6 +251,8 @@ class ParquetReader(TableReader):
         self, split: str, start: int, stop: int, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
         """Whole row groups: to filter rows of lists would cost more than to pass over them."""
+        import pyarrow.dataset as ds
+
         index = ds.field("index")
         wanted = (ds.field("split") == split) & (index >= start) & (index < stop)
         with _reading(self._target):
@@ -266,7 +275,7 @@ class ParquetReader(TableReader):
 
 
 class SparkReader(TableReader):
-    """A Delta table of a catalog or at a URL, through Spark. Classic or Connect."""
+    """A Delta table of a catalog or somewhere that Spark knows. Classic or Connect."""
 
     engine = "spark"
     format = "delta"
@@ -332,7 +341,7 @@ def _reading(target: Target) -> Iterator[None]:
         raise
     except Exception as error:
         raise TableError(
-            "cannot read the table", file=target, got=session.first_line(error)
+            "cannot read the table", file=target, got=storage.delta_reason(error)
         ) from error
 
 
@@ -368,14 +377,7 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _local_file(folder: Path, logged: str) -> Path:
+def _relative(logged: str) -> str:
     """A data file's path: in the log, relative and percent-encoded, or a URL."""
     url = urlsplit(logged)
-    return folder / unquote(url.path if url.scheme == "file" else logged)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
+    return unquote(url.path if url.scheme == "file" else logged)

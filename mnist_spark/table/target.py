@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage import redact
+from mnist_spark.storage import is_cloud, redact
 
 # Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -64,6 +66,21 @@ class Target:
     def local(self) -> Path | None:
         """The path, unless the table lies elsewhere."""
         return None if self.is_name or _URL.match(self.text) else Path(self.text)
+
+    @property
+    def needs_spark(self) -> bool:
+        """Whether only Spark can read a Delta table there.
+
+        In a catalog, and at a URL that isn't of cloud storage. On Databricks also in cloud
+        storage, to which the platform gives access, not the environment.
+        """
+        if self.local is not None:
+            return False
+        return (
+            not is_cloud(self.text)
+            or "DATABRICKS_RUNTIME_VERSION" in os.environ
+            or importlib.util.find_spec("deltalake") is None
+        )
 
     @property
     def sql(self) -> str:

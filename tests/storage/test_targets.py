@@ -82,7 +82,7 @@ def s3(s3_endpoint, tmp_path_factory) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def azure_server(tmp_path_factory) -> Iterator[Azure]:
+def server(tmp_path_factory) -> Iterator[Azure]:
     """An Azurite that lists from an offset, with which delta-rs finds what was committed last.
 
     Of an older one, which passes over ``startFrom``, it says "Invalid table version".
@@ -98,41 +98,40 @@ def azure_server(tmp_path_factory) -> Iterator[Azure]:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(command, check=True, capture_output=True, timeout=600)
     home = tmp_path_factory.mktemp("azurite")
-    server = Azure(free_port())
-    command = ["node", str(script), "--blobHost", "127.0.0.1", "--blobPort", str(server.port)]
+    azure = Azure(free_port())
+    command = ["node", str(script), "--blobHost", "127.0.0.1", "--blobPort", str(azure.port)]
     command += ["--location", str(home), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-    accounts = f"{server.account}:{server.key}"
-    with running(command, server.port, home / "log", AZURITE_ACCOUNTS=accounts):
-        yield server
+    accounts = f"{azure.account}:{azure.key}"
+    with running(command, azure.port, home / "log", AZURITE_ACCOUNTS=accounts):
+        yield azure
 
 
 @pytest.fixture(scope="module")
-def azurite_lake(azure_server) -> Lake:
+def azurite_lake(server) -> Lake:
     from azure.storage import blob
 
-    azure = azure_server
-    with blob.BlobServiceClient.from_connection_string(azure.connection()) as client:
+    with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
         client.create_container("lake")
     sas = blob.generate_container_sas(
-        azure.account,
+        server.account,
         "lake",
-        account_key=azure.key,
+        account_key=server.key,
         permission=blob.ContainerSasPermissions(
             read=True, list=True, write=True, create=True, delete=True
         ),
         expiry=datetime.now(UTC) + timedelta(hours=1),
     )
-    by_sas = f"AccountName={azure.account};BlobEndpoint={azure.url()};SharedAccessSignature={sas}"
+    by_sas = f"AccountName={server.account};BlobEndpoint={server.url()};SharedAccessSignature={sas}"
     other = base64.b64encode(secrets.token_bytes(64)).decode()
-    wrong = azure.connection().replace(azure.key, other)
+    wrong = server.connection().replace(server.key, other)
     signature = sas.partition("sig=")[2].partition("&")[0]
     return Lake(
         "azure",
         "az://lake",
         {"AZURE_STORAGE_CONNECTION_STRING": by_sas},
-        {"AZURE_STORAGE_CONNECTION_STRING": azure.connection()},
+        {"AZURE_STORAGE_CONNECTION_STRING": server.connection()},
         {"AZURE_STORAGE_CONNECTION_STRING": wrong},
-        [azure.key, other, signature, unquote(signature)],
+        [server.key, other, signature, unquote(signature)],
     )
 
 
