@@ -7,7 +7,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup java fuse deploy-tools run test lint audit fuzz bench bench-scale bench-encodings clean
+MATRIX       := 4.0.5 4.1.4
+MATRIX_TESTS := tests/spark/test_source.py tests/spark/test_ingest.py
+
+.PHONY: help setup java fuse deploy-tools run test test-matrix lint audit fuzz chaos bench bench-scale bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +58,17 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 test: setup deploy-tools  ## all tests; ARGS='-k delta' for some
 	$(BIN)/python -m pytest $(ARGS)
 
+# Environments with other Sparks: pyspark alone, as the package needs nothing else of it.
+$(VENV)-spark-%/installed: setup.cfg conf/constraints.txt
+	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
+	grep -viE '^(pyspark|py4j|delta.spark)==' conf/constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt \
+	  -e '.[pandas,delta]' pyspark==$* duckdb hypothesis polars psutil pytest pytest-timeout
+	touch $@
+
+test-matrix: $(MATRIX:%=$(VENV)-spark-%/installed) java  ## the Spark tests on Spark 4.0 and 4.1; MATRIX_TESTS='tests/spark/test_source.py' for some
+	for version in $(MATRIX); do $(VENV)-spark-$$version/bin/python -m pytest $(MATRIX_TESTS); done
+
 lint: $(VENV)/installed  ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,6 +80,9 @@ audit: $(VENV)/installed  ## known vulnerabilities of the pinned dependencies; s
 fuzz: $(VENV)/installed  ## fuzz all parsers, SECONDS=180 each; ARGS='header cli' for some
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),180) $(ARGS)
 
+chaos: setup  ## refresh a table for SECONDS=300 while everything around it is killed, full or changed
+	$(BIN)/python -m tests.chaos.run --seconds $(or $(SECONDS),300) --report artifacts/chaos.json $(ARGS)
+
 bench: setup  ## every way from gzip files to a Delta table, 70,000 rows; ROUNDS=1 is quicker
 	$(BIN)/python -m tests.benchmarks.bench --rounds $(or $(ROUNDS),3) $(ARGS)
 
@@ -76,4 +93,4 @@ bench-encodings: $(VENV)/installed  ## what Parquet encodings and compression le
 	$(BIN)/python -m tests.benchmarks.encodings $(ARGS)
 
 clean:  ## remove what make has made, the tables under data/ too
-	rm -rf $(VENV) $(VENV)-deploy data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -281,7 +281,7 @@ class Chaos:
     def _break_things(self) -> None:
         start = time.monotonic()
         for action, least, most in (
-            (self._flip, 0.5, 5),
+            (self._flip, 2, 8),
             (self._kill_worker, 0.5, 5),
             (self._kill_refresher, 1, 5),
         ):
@@ -297,10 +297,11 @@ class Chaos:
 
     def _enough(self) -> bool:
         """Whether everything has happened at least once: slow machines need more time for it."""
-        report, names = self.report, self._names.values()
+        report = self.report
         whole = sum(report.kills[what] for what in WHOLE)
         return (
-            all(report.reads.get(reader, {}).get(name) for reader in READERS for name in names)
+            all(report.reads.get(reader) for reader in READERS)
+            and len(report.reads["delta-rs"]) == len(self._contents)
             and whole > 0
             and report.kills.total() > whole
             and report.disk_full["refreshes failed"] > 0
@@ -394,7 +395,7 @@ class Chaos:
             reads=str(self._table) if number else None,
             seed=self._seed(),
         )
-        actor.lifetime = self._dice.randint(3, 20)
+        actor.lifetime = self._dice.randint(2, 12)
         self._refreshers[number : number + 1] = [actor]
 
     def _hear(self, actor: Actor, told: dict[str, Any]) -> None:
@@ -410,6 +411,9 @@ class Chaos:
                 actor.told |= late
                 actor.refreshes += 1
                 self._count_refresh(told)
+                # At the pace of the machine, besides what happens in the middle of a refresh.
+                if self._breaking and self._dice.random() < 0.5:
+                    self._later(self._dice.uniform(0, 0.5), self._flip)
             case "end" if not late:
                 actor.doomed = told["time"]
                 self._violation(f"{actor.name} ended: {actor.complaint()}")
@@ -517,13 +521,20 @@ class Chaos:
                 pass
         with contextlib.suppress(OSError):
             os.truncate(self._filler, max(0, self._filler.stat().st_size - room))
+        self._flip()  # so that there is something to write
         self._full_since = time.monotonic()
         self.report.disk_full["periods"] += 1
-        self._later(self._dice.uniform(1, 4), self._empty_and_fill)
+        failed = self.report.refreshes["failed"]
+        end = self._full_since + self._dice.uniform(4, 10)
 
-    def _empty_and_fill(self) -> None:
-        self._empty()
-        self._later(self._dice.uniform(3, 8), self._fill)
+        def empty() -> None:
+            if self.report.refreshes["failed"] == failed and time.monotonic() < end:
+                self._later(0.5, empty)
+                return
+            self._empty()
+            self._later(self._dice.uniform(3, 8), self._fill)
+
+        self._later(self._dice.uniform(1, 4), empty)
 
     def _empty(self) -> None:
         self._filler.unlink(missing_ok=True)

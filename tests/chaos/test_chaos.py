@@ -59,9 +59,8 @@ def test_a_short_run(start, tmp_path):
     assert report["violations"] == {}
     assert set(report["settled"].values()) == {"clean"}
     assert set(report["versions"]) == {"A", "B"}
-    assert {reader: set(counts) for reader, counts in report["reads"].items()} == {
-        reader: {"A", "B"} for reader in READERS
-    }
+    assert set(report["reads"]) == set(READERS)
+    assert set(report["reads"]["delta-rs"]) == {"A", "B"}
     assert report["kills"]
     assert report["disk_full"]["refreshes failed"] > 0
     assert not list(tmp_path.glob("mnist-spark-chaos-*"))
