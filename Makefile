@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 MATRIX       := 4.0.5 4.1.4
 MATRIX_TESTS := tests/spark/test_source.py tests/spark/test_ingest.py
 
-.PHONY: help setup java fuse deploy-tools run test test-matrix lint audit fuzz chaos bench bench-scale bench-encodings clean
+.PHONY: help setup java fuse deploy-tools run test test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench: setup  ## every way from gzip files to a Delta table, 70,000 rows; ROUNDS
 
 bench-scale: setup  ## the columnar writer up to 8.1 million rows; SIZES='0.1 1' (millions) for less
 	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),0.1 1 8.1)
+
+bench-driver: $(VENV)/installed  ## planning and committing a billion records, without them
+	$(BIN)/python -m tests.benchmarks.driver_side $(ARGS)
 
 bench-encodings: $(VENV)/installed  ## what Parquet encodings and compression levels cost and give
 	$(BIN)/python -m tests.benchmarks.encodings $(ARGS)

@@ -170,7 +170,8 @@ class MnistDataSource(DataSource):
     Options:
         dataset: its name in the catalog (default ``mnist``), or a TOML file that describes one.
         split: ``all`` (default), or the names of splits, separated by commas.
-        source: folder or base URL instead of the catalog's mirrors.
+        source: folder or base URL instead of the catalog's mirrors; default, for a dataset of the
+            catalog, ``$MNIST_SPARK_SOURCE`` of the process beside the driver.
         cache: the driver's cache folder.
         layout, transport, ranges, parallelism: as for format ``idx``.
     """
@@ -192,10 +193,13 @@ class MnistDataSource(DataSource):
         from mnist_spark.prepare import prepare
 
         dataset = self._dataset()
+        source = self.options.get("source")
+        if source is None and not self.options.get("dataset", "").endswith(".toml"):
+            source = os.environ.get("MNIST_SPARK_SOURCE") or None
         prepared = prepare(
             dataset,
             dataset.select(self.options.get("split", catalog.ALL_SPLITS).split(",")),
-            source=self.options.get("source"),
+            source=source,
             cache=cache_folder(self.options.get("cache")),
         )
         pairs = [split.pair for split in prepared]
