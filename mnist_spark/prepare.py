@@ -11,7 +11,7 @@ from pathlib import Path
 from mnist_spark import catalog, idx, payload
 from mnist_spark.download import fetch
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
-from mnist_spark.ranges import SplitSize
+from mnist_spark.pair import Pair, open_pair
 from mnist_spark.schema import Layout, catalog_schema
 
 
@@ -26,46 +26,6 @@ class Steps(dict[str, float]):
             yield
         finally:
             self[name] = self.get(name, 0.0) + time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A split's images and labels: two payloads that belong together.
-
-    Attributes:
-        images, labels: paths that executors can open.
-    """
-
-    split: str
-    images: str
-    labels: str
-    image_header: idx.Header
-    label_header: idx.Header
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(rows, columns) in pixels."""
-        rows, cols = self.image_header.record_shape
-        return rows, cols
-
-    @property
-    def size(self) -> SplitSize:
-        """What ranges are planned from."""
-        return SplitSize(self.split, self.image_header.records, self.image_header.record_size)
-
-
-def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -> Pair:
-    """Reads and checks both headers.
-
-    Args:
-        label_columns: values per label, see :func:`mnist_spark.idx.check_pair`.
-
-    Raises:
-        IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
-    """
-    image_header, label_header = _header(images), _header(labels)
-    idx.check_pair(image_header, label_header, images, labels, label_columns)
-    return Pair(split, images, labels, image_header, label_header)
 
 
 @dataclass(frozen=True)
@@ -147,12 +107,6 @@ def _of(dataset: catalog.Dataset, error: MnistSparkError) -> MnistSparkError:
     if dataset.unconfirmed is None or not isinstance(error, IdxError | IntegrityError):
         return told
     return told.within(hint=f"Not confirmed by a public source: {dataset.unconfirmed}")
-
-
-def _header(path: str) -> idx.Header:
-    stream, header = idx.open_payload(path)
-    stream.close()
-    return header
 
 
 def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -> None:

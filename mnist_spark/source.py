@@ -19,6 +19,7 @@ from pyspark.sql.types import StructType
 from mnist_spark import catalog, decode, session
 from mnist_spark._version import __version__
 from mnist_spark.errors import UsageError, one_of
+from mnist_spark.pair import Pair, open_pair
 from mnist_spark.ranges import plan_ranges
 from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
 from mnist_spark.trace import check_version
@@ -26,8 +27,6 @@ from mnist_spark.transport import RangeTask, Transport, carry, choose_transport,
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-    from mnist_spark.prepare import Pair
 
 
 _READ_OPTIONS = ("layout", "transport", "ranges", "parallelism")
@@ -139,8 +138,6 @@ class IdxDataSource(DataSource):
         return RangeReader(pairs, schema_, self.options, local=self.local, checked=False)
 
     def _pairs(self) -> list[Pair]:
-        from mnist_spark.prepare import open_pair  # not on executors
-
         options = self.options
         _check_options(self, ("images", "labels", "splits", *_READ_OPTIONS))
         if "splits" in options:

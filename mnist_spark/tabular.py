@@ -15,7 +15,8 @@ import pyarrow as pa
 from mnist_spark import catalog, export
 from mnist_spark.cache import cache_folder
 from mnist_spark.errors import MnistSparkError, UsageError
-from mnist_spark.prepare import Pair, prepare
+from mnist_spark.pair import Pair
+from mnist_spark.prepare import prepare
 from mnist_spark.rows import Positions, Values, read_records
 from mnist_spark.schema import Layout, TableSchema, catalog_schema
 from mnist_spark.selection import Selection

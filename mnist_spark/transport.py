@@ -30,7 +30,7 @@ from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError, UsageE
 from mnist_spark.ranges import MAX_RANGE_BYTES, RecordRange
 
 if TYPE_CHECKING:
-    from mnist_spark.prepare import Pair
+    from mnist_spark.pair import Pair
 
 INLINE_RANGE_BYTES = 32 << 20
 """Bytes of a range that travels inside its task, before compression: Spark sends a task as one

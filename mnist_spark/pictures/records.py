@@ -18,7 +18,8 @@ import pyarrow as pa
 from mnist_spark import catalog
 from mnist_spark.cache import cache_folder
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.prepare import Pair, prepare
+from mnist_spark.pair import Pair
+from mnist_spark.prepare import prepare
 from mnist_spark.rows import read_records
 from mnist_spark.table.properties import DATASET
 from mnist_spark.table.target import Target

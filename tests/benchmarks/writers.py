@@ -171,7 +171,7 @@ def physical_limit(place: Place) -> Write:
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
     from mnist_spark import catalog
-    from mnist_spark.prepare import open_pair
+    from mnist_spark.pair import open_pair
     from mnist_spark.ranges import plan_ranges
     from mnist_spark.schema import Layout, catalog_schema
     from mnist_spark.table.encode import encode_range

@@ -26,7 +26,7 @@ import numpy as np
 from mnist_spark import cache, catalog, cli, idx, inventory
 from mnist_spark.decode import decode_range
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError, UsageError
-from mnist_spark.prepare import open_pair
+from mnist_spark.pair import open_pair
 from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.refresh import config
 from mnist_spark.schema import Layout, table_schema

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mnist_spark import decode, idx
 from mnist_spark.errors import IdxError, LayoutError
-from mnist_spark.prepare import open_pair
+from mnist_spark.pair import open_pair
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import Layout, TableSchema, table_schema
 from mnist_spark.transport import Piece, RangeTask

@@ -28,8 +28,9 @@ from mnist_spark.download import fetch
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError
 from mnist_spark.files import FileDataset
 from mnist_spark.inventory import clean, entries
+from mnist_spark.pair import open_pair
 from mnist_spark.payload import unpack
-from mnist_spark.prepare import PreparedSplit, open_pair, prepare
+from mnist_spark.prepare import PreparedSplit, prepare
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import Layout, TableSchema, catalog_schema
 from mnist_spark.table.encode import encode_range

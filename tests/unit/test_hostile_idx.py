@@ -22,7 +22,7 @@ from mnist_spark import idx
 from mnist_spark.cli import main
 from mnist_spark.decode import decode, decode_range
 from mnist_spark.errors import LayoutError, UsageError
-from mnist_spark.prepare import open_pair
+from mnist_spark.pair import open_pair
 from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.schema import Layout, TableSchema, table_schema
 from mnist_spark.transport import plan_tasks
@@ -194,7 +194,7 @@ from pathlib import Path
 from mnist_spark import cache, cli, idx
 from mnist_spark.decode import decode_range
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.prepare import open_pair
+from mnist_spark.pair import open_pair
 from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.schema import table_schema
 from mnist_spark.transport import plan_tasks

@@ -8,7 +8,8 @@ import gzip
 import pytest
 
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
-from mnist_spark.prepare import Steps, open_pair, prepare
+from mnist_spark.pair import open_pair
+from mnist_spark.prepare import Steps, prepare
 from mnist_spark.ranges import SplitSize
 from tests.idxfiles import payload, random_pair, ubytes, write_dataset
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mnist_spark import transport
 from mnist_spark.decode import decode_range
 from mnist_spark.errors import IdxError, IntegrityError, UsageError
-from mnist_spark.prepare import Pair, open_pair
+from mnist_spark.pair import Pair, open_pair
 from mnist_spark.ranges import RecordRange
 from mnist_spark.schema import Layout, TableSchema, table_schema
 from mnist_spark.transport import Transport, carry, choose_transport, from_json, plan_tasks, to_json
