@@ -241,11 +241,11 @@ def from_spark(error: Exception) -> MnistSparkError:
             hint="Hand the package out with --py-files, spark.archives or addArtifacts,"
             " or name a Python that has them with PYSPARK_PYTHON",
         )
-    program = re.search(r"Cannot run program \"([^\"]*)\"", text)
+    program = re.search(r"Cannot run program \"([^\"]*)\".*", text)
     if program is not None:
         return SparkError(
-            "an executor has no such Python",
-            got=program[1],
+            "an executor cannot start its Python",
+            got=program[0],
             hint="Name one that every node has with PYSPARK_PYTHON (spark-submit:"
             " spark.pyspark.python)",
         )

@@ -55,8 +55,8 @@ def test_a_packed_environment(cluster, order):
     folder = cluster.driver_only / "environment"
     venv.EnvBuilder(symlinks=True).create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
-    archive = cluster.driver_only / "environment.tar"
-    with tarfile.open(archive, "w") as tar:
+    archive = cluster.driver_only / "environment.tar.gz"  # of a .tar, Spark drops the permissions
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(folder, ".")
         inside = packages.relative_to(folder)
         for name in ("numpy", "numpy.libs", "pyarrow"):
