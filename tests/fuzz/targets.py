@@ -300,6 +300,9 @@ def cli_sandbox() -> Iterator[None]:
     def unreachable(*_: object, **__: object) -> NoReturn:
         raise DownloadError("no network for fuzzers")
 
+    def unsupported(*_: object) -> NoReturn:
+        raise UsageError("no cloud storage for fuzzers")
+
     names = list(cli.COMMANDS)
     parsed_only = {n: (cli.COMMANDS[n][0], lambda _: None) for n in names if n not in REAL}
     with contextlib.ExitStack() as stack:
@@ -311,6 +314,7 @@ def cli_sandbox() -> Iterator[None]:
             mock.patch.dict(os.environ, environment),
             mock.patch.dict(cli.COMMANDS, parsed_only),
             mock.patch("mnist_spark.ingestion.prepare", unreachable),
+            mock.patch("mnist_spark.storage.filesystem", unsupported),
             mock.patch.object(inventory, "verify", return_value=()),
             mock.patch.object(inventory, "clean", return_value=inventory.Cleaned((), ())),
         ):
