@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +15,7 @@ import pytest
 from mnist_spark import catalog, prepare, storage, transfer
 from mnist_spark.download import fetch
 from mnist_spark.errors import DownloadError, UsageError
+from mnist_spark.verify import verify
 from tests.faults import Fault, serve
 from tests.storage.outcomes import SHORT, Outcome, run
 from tests.storage.servers import Azure
@@ -45,6 +49,32 @@ def test_https_url_cut_ten_times(azure, cutter, tmp_path, access):
     assert broken.done == 10
     check_mnist(outcome, azure, tmp_path)
     assert outcome.downloaded == 9_912_422 + 28_881
+
+
+@pytest.mark.parametrize("access", ["anonymous", "SAS"])
+def test_a_whole_ingest_cut_ten_times(azure, cutter, tmp_path, access):
+    """From the container into a table, by the command, and the table proves itself."""
+    broken = cutter(azure.port, after=700_000, cuts=10)
+    container = "mnist" if access == "anonymous" else f"private?{azure.sas}"
+    table = tmp_path / "table"
+    command = [sys.executable, "-m", "mnist_spark", "ingest", "--target", str(table)]
+    options = ["--source", f"{azure.url(broken.port)}/{container}", "--master", "local[2]"]
+    done = subprocess.run(
+        [*command, *options, "--cache", str(tmp_path / "cache"), "--report", tmp_path / "report"],
+        env=os.environ | {"PYSPARK_SUBMIT_ARGS": "--driver-memory 1g pyspark-shell"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert broken.done == 10
+    found = verify(str(table))
+    assert found.ok, found.summary()
+    told = done.stdout + done.stderr + (tmp_path / "report").read_text()
+    told += "".join(path.read_text() for path in (table / "_delta_log").glob("*.json"))
+    for secret in (azure.signature, unquote(azure.signature), "sig="):
+        assert secret not in told
 
 
 @pytest.mark.parametrize(("access", "cuts"), [("SAS", 10), ("key", 0)])
