@@ -297,6 +297,7 @@ def test_a_worker_killed_and_one_that_hangs(cluster, large, tmp_path):
     driver, busy = cluster
     path = tmp_path / "t"
     order = {"dataset": toml(large), "target": path, "cache": tmp_path / "cache", "ranges": 5}
+    order["transport"] = "shared"  # the workers are on this machine
     for version, signal_number in enumerate((signal.SIGKILL, signal.SIGSTOP), 1):
         process, file = caught(driver, busy, path, signal_number, order)
         try:
