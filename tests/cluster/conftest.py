@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 from mnist_spark import catalog
 from mnist_spark.sample import write_sample
 from tests.cluster.standalone import PYTHON, Cluster, can_hide, package_zip
-from tests.spark.processes import PROJECT, Driver
+from tests.spark.processes import Driver
 
 EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
@@ -104,10 +102,7 @@ def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
     home = tmp_path_factory.mktemp("local-cluster")
 
     def start() -> Driver:
-        environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT)])}
-        return Driver(
-            home / "driver", "local-cluster[2,1,1024]", conf=EXECUTORS, environment=environment
-        )
+        return Driver(home / "driver", "local-cluster[2,1,1024]", conf=EXECUTORS)
 
     site = Site("local-cluster", home, home, False, start)
     yield site
@@ -118,10 +113,9 @@ def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
 def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """``SparkSession.builder.remote("local[2]")``."""
     home = tmp_path_factory.mktemp("connect-local")
-    python = {"PYSPARK_PYTHON": sys.executable}
 
     def start() -> Driver:
-        return Driver(home / "driver", "remote:local[2]", environment=python)
+        return Driver(home / "driver", "remote:local[2]")
 
     site = Site("connect-local", home, home, False, start)
     yield site

@@ -54,8 +54,14 @@ class Driver:
             stderr=self.log.open("w"),
             text=True,
             cwd=home,
+            # Its executors' Python is this one, unless the test says otherwise: not what an
+            # earlier test has left in the environment, nor the PATH's.
             env=os.environ
-            | {"PYSPARK_SUBMIT_ARGS": submit, "PYTHONPATH": str(PROJECT)}
+            | {
+                "PYSPARK_SUBMIT_ARGS": submit,
+                "PYSPARK_PYTHON": sys.executable,
+                "PYTHONPATH": str(PROJECT),
+            }
             | (environment or {}),
         )
         self._answers: queue.Queue[str] = queue.Queue()
