@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mnist_spark import catalog, session
@@ -18,6 +17,7 @@ from mnist_spark.table.target import Target
 from mnist_spark.transport import Transport, choose_transport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from pyspark.sql import SparkSession
@@ -76,8 +76,8 @@ def ingest(
     choice = choose_writer(one_of(Writer, "writer", writer), place, table_format)
     if ranges is not None and ranges < 1:
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
-    if source is None and not dataset.endswith(".toml"):
-        source = os.environ.get("MNIST_SPARK_SOURCE") or None
+    if source is None:
+        source = catalog.default_source(dataset)
     steps = Steps()
     prepared = prepare(
         found,

@@ -191,8 +191,8 @@ class MnistDataSource(DataSource):
 
         dataset = self._dataset()
         source = self.options.get("source")
-        if source is None and not self.options.get("dataset", "").endswith(".toml"):
-            source = os.environ.get("MNIST_SPARK_SOURCE") or None
+        if source is None:
+            source = catalog.default_source(self.options.get("dataset", ""))
         prepared = prepare(
             dataset,
             dataset.select(self.options.get("split", catalog.ALL_SPLITS).split(",")),
