@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from deltalake import DeltaTable
 
 from tests.spark.processes import open_files, until
-from tests.spark.tables import by_pyarrow, difference, expected, normal
+from tests.spark.tables import by_pyarrow, by_pyarrow_folder, difference, expected, normal
 
 RANGES = 12
 
@@ -30,16 +31,15 @@ def order(on_standalone, cluster, large, request):
     }
 
 
-def writing(driver, cluster, **order):
-    """The Python worker that has a data file of the table open, once there is one."""
-    folder = str(order["target"])
+def writing(driver, cluster, folder):
+    """A Python worker that has a data file below the folder open, and the file, once there is."""
 
     def find():
         answer = driver.poll(0.001)
         assert answer is None, answer
         for process, path in open_files(cluster.python_workers(), ".parquet"):
-            if path.startswith(folder):
-                return process
+            if path.startswith(str(folder)):
+                return process, path
         return None
 
     return until(find, "a data file that is being written")
@@ -55,7 +55,7 @@ def check(report, order, large):
 def test_killed_in_mid_write(on_standalone, cluster, large, order, victim):
     driver = on_standalone.driver
     driver.start(**order)
-    process = writing(driver, cluster, **order)
+    process, file = writing(driver, cluster, order["target"])
     if victim != "python worker":
         executor = next(each for each in process.parents() if "java" in each.name())
         process = executor
@@ -63,8 +63,27 @@ def test_killed_in_mid_write(on_standalone, cluster, large, order, victim):
         process = next(each for each in executor.parents() if "java" in each.name())
     process.kill()
     check(driver.answer(), order, large)
+    # Another attempt's file is in the table, under another name.
+    table = DeltaTable(order["target"])
+    assert len(table.file_uris()) == RANGES
+    assert file not in table.file_uris()
+    assert Path(file).exists()
     if victim == "worker daemon":
         cluster.replace_dead_worker()
+
+
+def test_killed_in_mid_write_of_parquet(on_standalone, cluster, large, order):
+    driver = on_standalone.driver
+    order |= {"target": cluster.shared / "lake" / "table", "format": "parquet"}
+    driver.start(**order)
+    process, _ = writing(driver, cluster, order["target"].parent)
+    process.kill()
+    report = driver.answer()
+    assert "error" not in report, report
+    # No leftovers: there is no VACUUM.
+    assert len(list(order["target"].parent.rglob("*.parquet"))) == RANGES
+    found = normal(by_pyarrow_folder(order["target"]))
+    assert difference(found, expected(large, "columns")) == ""
 
 
 def test_killed_in_mid_read(on_standalone, cluster, large, order):
@@ -90,10 +109,11 @@ def busy(workers: list[psutil.Process]) -> list[psutil.Process]:
 def test_a_slow_attempt_is_overtaken(on_standalone, cluster, large, order):
     driver = on_standalone.driver
     driver.start(**order)
-    process = writing(driver, cluster, **order)
+    process, file = writing(driver, cluster, order["target"])
     process.suspend()
     try:
         check(driver.answer(), order, large)
+        assert file not in DeltaTable(order["target"]).file_uris()
     finally:
         process.kill()
 
@@ -107,7 +127,7 @@ def test_staged_payload_lost_between_planning_and_reading(
     before = driver.ingest(**order)
     check(before, order, large)
     driver.start(**order)
-    writing(driver, cluster, **order)
+    writing(driver, cluster, order["target"])
     images = max(order["staging"].iterdir(), key=lambda path: path.stat().st_size)
     if change == "removed":
         images.unlink()

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-import pyarrow.dataset as ds
-import pyspark
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark import catalog, session
+from mnist_spark import catalog
 from mnist_spark.errors import TableError
 from mnist_spark.ingestion import ingest
 from mnist_spark.sample import write_sample
-from tests.spark.processes import Driver, open_files, until
+from tests.spark.processes import until
 from tests.spark.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
 
@@ -120,6 +114,21 @@ def test_driver_killed(drivers, write, spark, tiny, other, tmp_path, moment):
     assert holds(path, other)
 
 
+def test_jvm_killed_under_the_driver(drivers, tiny, other, tmp_path):
+    (driver,), path = drivers.take(1), tmp_path / "t"
+    order = {"target": path, "cache": tiny.cache, "layout": "binary", "writer": "columnar"}
+    driver.ingest(dataset=tiny.description, **order)
+    before = on_disk(path)
+    driver.start(dataset=toml(other), **order)
+    until(lambda: new_data(path, before), "data files", pause=0)
+    next(process for process in driver.tree() if "java" in process.name()).kill()
+    assert driver.answer()["error"] == "SparkError"
+    # Nor does it come back.
+    assert driver.ingest(dataset=toml(other), **order)["error"] == "SparkError"
+    driver.kill()
+    assert holds(path, tiny.dataset)
+
+
 def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
     (driver,), path = drivers.take(1), tmp_path / "t"
     order = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
@@ -204,128 +213,6 @@ def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path, momen
     write(tiny.dataset, path, format="parquet")
     assert not difference(normal(by_pyarrow_folder(path)), contents[0])
     assert sorted(each.name for each in path.parent.iterdir()) == [".t.lock", "t"]
-
-
-# Tasks killed, and tasks that hang
-
-
-@contextmanager
-def standalone(home: Path) -> Iterator[tuple[str, list[int]]]:
-    """A Spark master and two workers on two addresses: speculation takes another host.
-
-    Yields:
-        the master's URL; process ids.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"spark://127.0.0.1:{port}"
-    master = ["master.Master", "--host", "127.0.0.1", "--port", str(port)]
-    options = ["--cores", "1", "--memory", "1g", "--work-dir", str(home / "work")]
-    workers = [["worker.Worker", "--host", f"127.0.0.{i}", *options, url] for i in (2, 3)]
-    spark_home = Path(pyspark.__file__).parent
-    environment = os.environ | {
-        "JAVA_HOME": session.find_java(),
-        "SPARK_HOME": str(spark_home),
-        "SPARK_DAEMON_MEMORY": "256m",
-    }
-    processes = []
-    try:
-        for name, *arguments in [master, *workers]:
-            command = [spark_home / "bin" / "spark-class", f"org.apache.spark.deploy.{name}"]
-            with (home / f"{len(processes)}.log").open("w") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [*command, "--webui-port", "0", *arguments],
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
-        yield url, [process.pid for process in processes]
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-
-
-SPECULATION = """
-    --conf spark.driver.host=127.0.0.1 --conf spark.executor.memory=512m
-    --conf spark.speculation=true --conf spark.speculation.interval=100ms
-    --conf spark.speculation.quantile=0.25 --conf spark.speculation.multiplier=1.5
-"""
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """Tasks of it last long enough to be caught in the middle."""
-    folder = tmp_path_factory.mktemp("large")
-    return write_sample(folder, train=60_000, test=500, gzip=False, progress=False)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A driver on a cluster with speculation on, and how to find a task of its in the middle."""
-    home = tmp_path_factory.mktemp("cluster")
-    with standalone(home) as (url, pids):
-        driver = Driver(home / "driver", url, delta=False, conf=" ".join(SPECULATION.split()))
-        driver.wait_ready()
-
-        def busy(path: Path) -> tuple[psutil.Process, str] | None:
-            """A Python worker that is writing a file of the table, and the file."""
-            for pid in pids:
-                tree = psutil.Process(pid).children(recursive=True)
-                for process, file in open_files(tree, ".parquet"):
-                    if file.startswith(str(path)) and "python" in process.name():
-                        return process, file
-            return None
-
-        yield driver, busy
-        driver.close()
-
-
-def caught(driver: Driver, busy, folder: Path, signal_number: int, order: dict[str, object]):
-    """Sends the signal to a worker in the middle of a task, which writes into the folder."""
-    driver.start(**order)
-    process, file = until(lambda: busy(folder), "a task")
-    process.send_signal(signal_number)
-    return process, file
-
-
-def test_a_worker_killed_and_one_that_hangs(cluster, large, tmp_path):
-    driver, busy = cluster
-    path = tmp_path / "t"
-    order = {"dataset": toml(large), "target": path, "cache": tmp_path / "cache", "ranges": 5}
-    order["transport"] = "shared"  # the workers are on this machine
-    for version, signal_number in enumerate((signal.SIGKILL, signal.SIGSTOP), 1):
-        process, file = caught(driver, busy, path, signal_number, order)
-        try:
-            answer = driver.answer()
-        finally:
-            if signal_number == signal.SIGSTOP and process.is_running():
-                process.send_signal(signal.SIGCONT)
-        assert (answer["writer"], answer["table_version"]) == ("columnar", version)
-        rows = dataset_of(path).to_table(["split", "index"]).to_pandas()
-        assert len(rows) == 60_500
-        assert not rows.duplicated().any()
-        # Another attempt's file is in the table, under another name.
-        assert file not in in_table(path)
-        assert len(in_table(path)) == 5
-        assert file in on_disk(path)
-    until(lambda: not busy(path), "the end of twins that have lost the race")
-    vacuum(path)
-    assert on_disk(path) == in_table(path)
-
-
-def test_parquet_with_a_worker_killed(cluster, large, tmp_path):
-    driver, busy = cluster
-    path = tmp_path / "t"
-    order = {"dataset": toml(large), "target": path, "cache": tmp_path / "cache", "ranges": 5}
-    caught(driver, busy, tmp_path, signal.SIGKILL, order | {"format": "parquet"})
-    assert driver.answer()["writer"] == "columnar"
-    assert len(list(path.rglob("*.parquet"))) == 5  # no leftovers: there is no VACUUM
-    assert ds.dataset(path, format="parquet", partitioning="hive").count_rows() == 60_500
 
 
 # Disks
