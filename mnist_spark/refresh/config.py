@@ -84,6 +84,7 @@ class TableConfig:
         name: what logs, reports and metrics call it.
         source: folder or base URL instead of the catalog's mirrors.
         splits: names of splits, or ``("all",)``.
+        staging: folder or URL that all nodes of a cluster reach, see :func:`mnist_spark.ingest`.
         file_mb: megabytes (10⁶) of pixels per data file; None: as ``ingest`` sees fit.
         retention_days: for how long old versions can be read; None: nothing is ever removed.
     """
@@ -97,6 +98,7 @@ class TableConfig:
     format: Format
     layout: Layout
     writer: Writer
+    staging: str | None
     file_mb: int | None
     retention_days: int | None
 
@@ -209,6 +211,7 @@ class _Reader:
         kind = get("format", self._one_of(Format), Format.DELTA)
         layout = get("layout", self._one_of(Layout), Layout.COLUMNS)
         writer = get("writer", self._one_of(Writer), Writer.AUTO)
+        staging = get("staging", self._staging)
         file_mb = get("file_mb", self._count(1))
         retention = get("retention_days", self._count(MIN_RETENTION_DAYS))
         dataset = get("dataset", lambda at, value: self._find(at, value, customs, named))
@@ -231,6 +234,7 @@ class _Reader:
             format=kind,
             layout=layout,
             writer=writer,
+            staging=staging,
             file_mb=file_mb,
             retention_days=retention,
         )
@@ -407,6 +411,12 @@ class _Reader:
         known = ", ".join(f"{known}://" for known in ("file", "http", "https", *storage.SCHEMES))
         raise self._fail(where, f"expected a path, or a URL of {known}")
 
+    def _staging(self, where: _Keys, value: Any) -> str:
+        text = self._folder_or_url(where, value)
+        if _SCHEME.match(text) and not storage.is_cloud(text):
+            raise self._fail(where, "expected a folder, or a URL of cloud storage")
+        return text
+
     def _absolute(self, text: str) -> str:
         try:
             path = Path(text).expanduser()
@@ -462,6 +472,7 @@ _TABLE_KEYS = {
     "format": False,
     "layout": False,
     "writer": False,
+    "staging": False,
     "file_mb": False,
     "retention_days": False,
 }

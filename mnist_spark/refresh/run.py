@@ -196,6 +196,7 @@ class _Run:
             format=table.format,
             layout=table.layout,
             writer=table.writer,
+            staging=table.staging,
             ranges=_ranges(table, source.dataset),
             spark=self._spark,
         )

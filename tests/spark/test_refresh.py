@@ -86,6 +86,7 @@ def three_kinds(tiny) -> str:
 dataset = "{tiny.description}"
 target = "lake/columnar"
 layout = "binary"
+staging = "staged"
 file_mb = 1
 retention_days = 7
 
@@ -113,6 +114,7 @@ def test_only_what_needs_it_is_written(refresh, tiny, tmp_path, spark):
     assert first.tables["named"]["rows"] == {"test": 500}
     for name in ("columnar", "parquet"):
         assert verify(lake / name, dataset=tiny.description).ok
+    assert len(list((tmp_path / "staged").glob("*.idx"))) == 4
     # 2.4 and 0.4 MB of pixels in files of one
     assert len(DeltaTable(str(lake / "columnar")).file_uris()) == 4
 

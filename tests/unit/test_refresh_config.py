@@ -35,6 +35,7 @@ split = ["train"]
 format = "delta"
 layout = "binary"
 writer = "spark"
+staging = "staged"
 file_mb = 64
 retention_days = 30
 
@@ -90,6 +91,7 @@ def test_all_keys():
     assert small.target.is_name
     assert (small.splits, small.layout, small.writer) == (("train",), Layout.BINARY, Writer.SPARK)
     assert (small.file_mb, small.retention_days) == (64, 30)
+    assert (small.staging, flat.staging) == ("/etc/lake/staged", None)
     assert (flat.source, flat.target.text, flat.splits, flat.format) == (
         "https://mirror.example/fashion",
         "s3://bucket/flat",
@@ -146,6 +148,7 @@ CUSTOM = TABLE + '\n[datasets.d]\ntitle = "D"\n[datasets.d.splits.x]\nimages = "
         (TABLE + 'writer = "sparkle"\n', 4, "tables.t.writer", ["did you mean 'spark'?"]),
         (TABLE + 'split = "trian"\n', 4, "tables.t.split", ["unknown split 'trian'; did you mean 'train'?"]),
         (TABLE + "split = []\n", 4, "tables.t.split", ["expected a split's name"]),
+        (TABLE + 'staging = "https://a.example/x"\n', 4, "tables.t.staging", ["a folder, or a URL of cloud storage"]),
         (TABLE + "file_mb = 0\n", 4, "tables.t.file_mb", ["whole number of 1 or more, got 0"]),
         (TABLE + "file_mb = 1.5\n", 4, "tables.t.file_mb", ["got 1.5"]),
         (TABLE + "file_mb = true\n", 4, "tables.t.file_mb", ["got True"]),
