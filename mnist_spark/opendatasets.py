@@ -63,7 +63,7 @@ class OpenDataset:
     ) -> tuple[catalog.Dataset, tuple[str, ...], str | None, str | None]:
         dataset = catalog.find(cls._name)
         splits = tuple(split.name for split in dataset.select(wanted))
-        source = source or os.environ.get("MNIST_SPARK_SOURCE") or None
+        source = source or catalog.default_source(cls._name)
         return (
             dataset,
             splits,

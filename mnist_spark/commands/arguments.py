@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +16,6 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """``--source`` and ``--cache``."""
     parser.add_argument(
         "--source",
-        default=os.environ.get("MNIST_SPARK_SOURCE") or None,
         metavar="DIR|URL",
         help="where the files are (default: $MNIST_SPARK_SOURCE, else the catalog's mirrors)",
     )

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
     """Put a dataset's published files, verified, into a folder."""
     dataset = catalog.find(args.dataset)
     splits = tuple(split.name for split in dataset.select(args.split or catalog.ALL_SPLITS))
-    files = FileDataset(dataset, splits, args.source, args.cache)
+    source = args.source or catalog.default_source(args.dataset)
+    files = FileDataset(dataset, splits, source, args.cache)
     for path in files.download(args.to, overwrite=True):
         print(path)

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         dataset = catalog.find(args.dataset)
         splits = tuple(split.name for split in dataset.splits)
-        figure = preview(TabularDataset(dataset, splits, args.source, args.cache))
+        source = args.source or catalog.default_source(args.dataset)
+        figure = preview(TabularDataset(dataset, splits, source, args.cache))
     try:
         figure.savefig(path, format="png")
     except OSError as error:

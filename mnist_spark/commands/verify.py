@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from mnist_spark import session
+from mnist_spark import catalog, session
 from mnist_spark.errors import IntegrityError
 from mnist_spark.report import write_whole
 from mnist_spark.verify import verify
@@ -20,7 +19,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source",
-        default=os.environ.get("MNIST_SPARK_SOURCE") or None,
         metavar="DIR|URL",
         help="where the dataset's files are, to say which records differ"
         " (default: $MNIST_SPARK_SOURCE, else what the cache has of them)",
@@ -37,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     report = verify(
         args.target,
         dataset=args.dataset,
-        source=args.source,
+        source=args.source or catalog.default_source(args.dataset or ""),
         cache=args.cache,
         spark=None if args.master is None else session.session(args.master, delta=False),
     )

@@ -96,8 +96,7 @@ def open_records(what: TabularDataset | str | os.PathLike[str]) -> Records:
     elif (name := os.fspath(what)) in catalog.datasets() or name.endswith(".toml"):
         dataset = catalog.find(name)
         splits = tuple(split.name for split in dataset.splits)
-        source = os.environ.get("MNIST_SPARK_SOURCE") or None
-        records = _DatasetRecords(TabularDataset(dataset, splits, source))
+        records = _DatasetRecords(TabularDataset(dataset, splits, catalog.default_source(name)))
     else:
         from mnist_spark.table.read import open_table
 

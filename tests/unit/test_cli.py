@@ -150,8 +150,16 @@ def test_download_of_one_split_from_another_source(run, dataset, tmp_path, monke
         "test-images.gz",
         "test-labels.gz",
     ]
+    # A description says itself where its files are; the variable is for the catalog's datasets.
     monkeypatch.setenv("MNIST_SPARK_SOURCE", str(moved))
-    assert run(*argv)[0] == 0
+    assert run(*argv)[0] == 1
+
+
+def test_source_from_the_environment(run, real_data, monkeypatch):
+    monkeypatch.setenv("MNIST_SPARK_SOURCE", str(real_data / "mnist"))
+    code, out, _ = run("download", "--to", "to", "--split", "test", "--cache", "cache")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert run("preview", "--dataset", "mnist", "-o", "page.png", "--cache", "cache")[0] == 0
 
 
 def test_download_of_damaged_files(run, dataset, tmp_path):
