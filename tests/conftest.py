@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.storage.servers import free_port, running
 
 # No timing on shared machines; the same examples every time where a red run must be repeatable.
 settings.register_profile("local", deadline=None, max_examples=60)
@@ -58,3 +62,15 @@ def real_data() -> Path:
         if not (folder / name / "train-images-idx3-ubyte.gz").is_file():
             pytest.skip(f"no real data: {folder / name}; set MNIST_SPARK_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server, moto's, a process of its own."""
+    for module in ("s3fs", "moto"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}")
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, port, tmp_path_factory.mktemp("s3") / "log"):
+        yield f"http://127.0.0.1:{port}"

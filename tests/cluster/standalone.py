@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import zipfile
@@ -23,6 +22,7 @@ import pyspark
 
 from mnist_spark import session
 from tests.spark.processes import until
+from tests.storage.servers import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(pyspark.__file__).parents[1]
@@ -66,6 +66,8 @@ class Cluster:
         self._libraries = home / "lib"
         # The last two are for the planner, which runs beside the driver: executors don't see them.
         self.python_path = f"{self._libraries}:{SITE_PACKAGES}:{PROJECT}"
+        self.cloud_python_path = home / "cloud-lib"  # with fsspec's file systems too
+        self.cloud_python_path.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []
         self.master = self._start_master()
         self.workers = [self.start_worker() for _ in range(2)]
@@ -163,6 +165,7 @@ class Cluster:
             "mount --make-rprivate /",
             f"mount --bind '{hosts}' /etc/hosts",
             f"mount --bind '{SITE_PACKAGES / 'pyspark'}' '{self.home / 'spark'}'",
+            f"mount --bind '{SITE_PACKAGES}' '{self.cloud_python_path}'",
             f"mount -t tmpfs none '{self._libraries}'",
         ]
         for package in ("numpy", "numpy.libs", "pyarrow"):
@@ -222,10 +225,3 @@ def command_line(process: psutil.Process) -> str:
 def outermost(folders: Sequence[Path]) -> list[Path]:
     """Those that lie in none of the others: what is within an emptied folder is gone already."""
     return [folder for folder in folders if not any(other in folder.parents for other in folders)]
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

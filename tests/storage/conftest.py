@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -92,18 +91,6 @@ def azure(
             expiry=datetime.now(UTC) + timedelta(hours=1),
         )
         yield dataclasses.replace(server, sas=sas)
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an S3 server, moto's, a process of its own."""
-    for module in ("s3fs", "moto"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"needs {module}")
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, port, tmp_path_factory.mktemp("s3") / "log"):
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")
