@@ -11,24 +11,9 @@ import pytest
 
 from mnist_spark import KMNIST, MNIST
 from mnist_spark.errors import DownloadError, MnistSparkError, UsageError
-from mnist_spark.opendatasets import OpenDataset
-from tests.idxfiles import random_pair, write_dataset
 
 TRAIN = ["/train-images-idx3-ubyte.gz", "/train-labels-idx1-ubyte.gz"]
 TEST = ["/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"]
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """A dataset of its own: splits ``a`` and ``b``, files in ``in/``, cache beside it."""
-    write_dataset(tmp_path / "in", {"a": random_pair(5, 3, 2), "b": random_pair(4, 3, 2, seed=1)})
-
-    class Tiny(OpenDataset):
-        _name = str(tmp_path / "in" / "dataset.toml")
-
-    return lambda wanted="all", **options: Tiny.get_file_dataset(
-        wanted, cache=tmp_path / "cache", **options
-    )
 
 
 def names(folder):
@@ -62,55 +47,55 @@ def test_download_real_files(real_data, tmp_path):
     assert names(tmp_path / "new" / "folder") == sorted(p[1:] for p in TRAIN + TEST)
 
 
-def test_absolute_paths_of_a_relative_folder(tiny, tmp_path, monkeypatch):
+def test_absolute_paths_of_a_relative_folder(tiny_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = ["a-images.gz", "a-labels.gz", "b-images.gz", "b-labels.gz"]
-    assert tiny().download("out") == [str(tmp_path / "out" / name) for name in files]
-    assert [Path(path).name for path in tiny("b").download("b")] == files[2:]
+    assert tiny_files().download("out") == [str(tmp_path / "out" / name) for name in files]
+    assert [Path(path).name for path in tiny_files("b").download("b")] == files[2:]
 
 
-def test_without_a_folder_each_download_has_its_own(tiny, tmp_path, monkeypatch):
+def test_without_a_folder_each_download_has_its_own(tiny_files, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    first, second = tiny().download(), tiny().download()
+    first, second = tiny_files().download(), tiny_files().download()
     assert not set(first) & set(second)
     assert contents(first) == contents(second)
 
 
-def test_an_existing_file_is_named_and_nothing_written(tiny, tmp_path):
+def test_an_existing_file_is_named_and_nothing_written(tiny_files, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "b-images.gz").write_bytes(b"mine")
     with pytest.raises(MnistSparkError, match="the file exists already") as caught:
-        tiny().download(out)
+        tiny_files().download(out)
     assert caught.value.file == str(out / "b-images.gz")
     assert "overwrite=True" in str(caught.value)
     assert names(out) == ["b-images.gz"]
     assert (out / "b-images.gz").read_bytes() == b"mine"
-    assert len(tiny("a").download(out)) == 2  # the other split's files are not in its way
+    assert len(tiny_files("a").download(out)) == 2  # the other split's files are not in its way
 
 
-def test_overwrite_replaces_whole_files(tiny, tmp_path):
-    paths = tiny().download(tmp_path / "out")
+def test_overwrite_replaces_whole_files(tiny_files, tmp_path):
+    paths = tiny_files().download(tmp_path / "out")
     good = contents(paths)
     Path(paths[1]).write_bytes(b"something else, and longer than the labels were" * 10)
     with open(paths[0], "rb") as reader:
-        assert tiny().download(tmp_path / "out", overwrite=True) == paths
+        assert tiny_files().download(tmp_path / "out", overwrite=True) == paths
         assert reader.read() == good[0]  # who is reading keeps the old file
     assert contents(paths) == good
 
 
-def test_wrong_bytes_are_not_copied(tiny, tmp_path):
+def test_wrong_bytes_are_not_copied(tiny_files, tmp_path):
     data = bytearray((tmp_path / "in" / "a-images.gz").read_bytes())
     data[-12] ^= 1
     (tmp_path / "in" / "a-images.gz").write_bytes(data)
     with pytest.raises(DownloadError, match="SHA-256"):
-        tiny().download(tmp_path / "out")
+        tiny_files().download(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    assert len(tiny("b").download(tmp_path / "out")) == 2
+    assert len(tiny_files("b").download(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize("published", ["gzip", "plain"])
-def test_a_source_in_the_other_form(tiny, tmp_path, published):
+def test_a_source_in_the_other_form(tiny_files, tmp_path, published):
     """Names stay the published ones, and contents are what the names say."""
     source = tmp_path / "in"
     plain = gzip.decompress((source / "a-labels.gz").read_bytes())
@@ -120,7 +105,7 @@ def test_a_source_in_the_other_form(tiny, tmp_path, published):
     else:
         data = plain_toml((source / "dataset.toml").read_text(), "a-labels", plain)
         (source / "dataset.toml").write_text(data)
-    paths = tiny("a", source=source).download(tmp_path / "out")
+    paths = tiny_files("a", source=source).download(tmp_path / "out")
     assert Path(paths[1]).name == ("a-labels.gz" if published == "gzip" else "a-labels")
     content = Path(paths[1]).read_bytes()
     assert (gzip.decompress(content) if published == "gzip" else content) == plain
@@ -134,10 +119,10 @@ def plain_toml(toml, name, plain):
     return f'{head}name = "{name}"{tail}'
 
 
-def test_a_folder_that_cannot_be_written(tiny, tmp_path):
+def test_a_folder_that_cannot_be_written(tiny_files, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MnistSparkError, match="cannot write the file") as caught:
-        tiny().download(tmp_path / "file" / "folder")
+        tiny_files().download(tmp_path / "file" / "folder")
     assert "Not a directory" in str(caught.value)
 
 

@@ -20,10 +20,8 @@ import pytest
 
 from mnist_spark import MNIST, load_data
 from mnist_spark.errors import MnistSparkError, MountError, UsageError
-from mnist_spark.opendatasets import OpenDataset
 from tests.faults import Fault, serve
 from tests.fuse import needs_fuse
-from tests.idxfiles import random_pair, write_dataset
 
 pytestmark = needs_fuse
 
@@ -75,19 +73,6 @@ def mounted(real_data, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     with MNIST.get_file_dataset(source=real_data / "mnist", cache=cache).mount() as mount:
         yield Path(mount.mount_point)
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """A dataset of its own, with files in ``in/`` and a cache beside it."""
-    write_dataset(tmp_path / "in", {"a": random_pair(5, 3, 2), "b": random_pair(4, 3, 2, seed=1)})
-
-    class Tiny(OpenDataset):
-        _name = str(tmp_path / "in" / "dataset.toml")
-
-    return lambda wanted="all", **options: Tiny.get_file_dataset(
-        wanted, cache=tmp_path / "cache", **options
-    )
 
 
 # --- What is seen -------------------------------------------------------------------------------
@@ -157,12 +142,12 @@ def test_it_is_read_only(mounted, change):
     assert caught.value.errno == errno.EROFS
 
 
-def test_files_are_fetched_when_opened(tiny, tmp_path, caplog):
+def test_files_are_fetched_when_opened(tiny_files, tmp_path, caplog):
     """The source is empty at first: names and sizes come from the catalog, bytes don't."""
     (tmp_path / "empty").mkdir()
     with (
         caplog.at_level(logging.ERROR),
-        tiny(source=tmp_path / "empty").mount(tmp_path / "point") as mount,
+        tiny_files(source=tmp_path / "empty").mount(tmp_path / "point") as mount,
     ):
         point = Path(mount.mount_point)
         assert names(point) == NAMES
@@ -179,39 +164,39 @@ def test_files_are_fetched_when_opened(tiny, tmp_path, caplog):
             (point / NAMES[1]).read_bytes()
 
 
-def test_wrong_bytes_are_not_served(tiny, tmp_path):
+def test_wrong_bytes_are_not_served(tiny_files, tmp_path):
     (tmp_path / "in" / NAMES[0]).write_bytes(b"wrong")
     with (
-        tiny().mount(tmp_path / "point"),
+        tiny_files().mount(tmp_path / "point"),
         pytest.raises(OSError, match="Input/output error"),
     ):
         (tmp_path / "point" / NAMES[0]).read_bytes()
 
 
-def test_a_source_that_has_a_file_uncompressed(tiny, tmp_path, caplog):
+def test_a_source_that_has_a_file_uncompressed(tiny_files, tmp_path, caplog):
     path = tmp_path / "in" / NAMES[1]
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
     path.unlink()
-    with tiny(source=tmp_path / "in").mount(tmp_path / "point"):
+    with tiny_files(source=tmp_path / "in").mount(tmp_path / "point"):
         with pytest.raises(OSError, match="Input/output error"):
             (tmp_path / "point" / NAMES[1]).read_bytes()
         assert wait_until(lambda: caplog.messages)
     assert "cannot open a-labels.gz: not in its published form" in caplog.messages[0]
 
 
-def test_a_size_that_nobody_published(tmp_path, tiny):
+def test_a_size_that_nobody_published(tmp_path, tiny_files):
     """Then it takes the file to say it."""
     toml = tmp_path / "in" / "dataset.toml"
     toml.write_text("\n".join(x for x in toml.read_text().splitlines() if x[:6] != "size ="))
-    with tiny("a").mount(tmp_path / "point"):
+    with tiny_files("a").mount(tmp_path / "point"):
         for name in NAMES[:2]:
             size = (tmp_path / "in" / name).stat().st_size
             assert (tmp_path / "point" / name).stat().st_size == size
 
 
-def test_a_relative_source_and_a_split_alone(tiny, tmp_path, monkeypatch):
+def test_a_relative_source_and_a_split_alone(tiny_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with tiny("b", source="in").mount("point") as mount:
+    with tiny_files("b", source="in").mount("point") as mount:
         assert mount.mount_point == str(tmp_path / "point")
         assert names("point") == NAMES[2:]
         assert Path("point", NAMES[2]).read_bytes() == Path("in", NAMES[2]).read_bytes()
@@ -220,8 +205,8 @@ def test_a_relative_source_and_a_split_alone(tiny, tmp_path, monkeypatch):
 # --- How it begins and ends ---------------------------------------------------------------------
 
 
-def test_start_and_stop(tiny, tmp_path):
-    mount = tiny().mount(tmp_path / "deep" / "point")
+def test_start_and_stop(tiny_files, tmp_path):
+    mount = tiny_files().mount(tmp_path / "deep" / "point")
     mount.stop()  # nothing to do
     for _ in range(2):
         mount.start()
@@ -232,20 +217,20 @@ def test_start_and_stop(tiny, tmp_path):
         assert not is_mounted(mount.mount_point)
         assert not Path(mount.mount_point).exists()  # it was made for it
     (tmp_path / "mine").mkdir()
-    with tiny().mount(tmp_path / "mine"):
+    with tiny_files().mount(tmp_path / "mine"):
         assert names(tmp_path / "mine")
     assert names(tmp_path / "mine") == []
 
 
-def test_an_exception_unmounts(tiny):
-    mount = tiny().mount()
+def test_an_exception_unmounts(tiny_files):
+    mount = tiny_files().mount()
     with pytest.raises(FileNotFoundError), mount:
         Path(mount.mount_point, "none").read_bytes()
     assert not is_mounted(mount.mount_point)
 
 
-def test_stop_while_a_file_is_open_and_a_process_is_inside(tiny):
-    with tiny().mount() as mount:
+def test_stop_while_a_file_is_open_and_a_process_is_inside(tiny_files):
+    with tiny_files().mount() as mount:
         stream = open(Path(mount.mount_point) / NAMES[0], "rb", buffering=0)  # noqa: SIM115
         assert stream.read(2) == b"\x1f\x8b"
         inside = subprocess.Popen(["sleep", "600"], cwd=mount.mount_point)
@@ -257,11 +242,11 @@ def test_stop_while_a_file_is_open_and_a_process_is_inside(tiny):
 
 
 def test_only_what_is_opened_is_downloaded_and_a_hanging_download_does_not_stop_the_end(
-    tiny, tmp_path
+    tiny_files, tmp_path
 ):
     with serve(tmp_path / "in") as server, ThreadPoolExecutor(1) as pool:
         server.faults[NAMES[0]] = Fault(hang="body")
-        with tiny(source=server.url).mount() as mount:
+        with tiny_files(source=server.url).mount() as mount:
             point = Path(mount.mount_point)
             assert (point / NAMES[1]).read_bytes() == (tmp_path / "in" / NAMES[1]).read_bytes()
             assert (point / NAMES[2]).stat().st_size
@@ -273,8 +258,8 @@ def test_only_what_is_opened_is_downloaded_and_a_hanging_download_does_not_stop_
         assert sorted(server.requests) == NAMES[:2]
 
 
-def test_unmounted_by_someone_else(tiny):
-    with tiny().mount() as mount:
+def test_unmounted_by_someone_else(tiny_files):
+    with tiny_files().mount() as mount:
         assert run("fusermount3", "-u", mount.mount_point).returncode == 0
         assert not is_mounted(mount.mount_point)
 
@@ -309,8 +294,8 @@ def test_a_kill_unmounts(victims, real_data, tmp_path):
         client.stdout.close()
 
 
-def test_no_secret_in_the_list_of_processes(tiny):
-    mount = tiny(source="https://host.invalid/mnist?sig=SECRET").mount()
+def test_no_secret_in_the_list_of_processes(tiny_files):
+    mount = tiny_files(source="https://host.invalid/mnist?sig=SECRET").mount()
     with mount:
         assert b"SECRET" not in Path(f"/proc/{mount._server.pid}/cmdline").read_bytes()
         assert b"SECRET" not in Path("/proc/self/mountinfo").read_bytes()
@@ -320,37 +305,37 @@ def test_no_secret_in_the_list_of_processes(tiny):
 # --- What can't be mounted ----------------------------------------------------------------------
 
 
-def test_a_mount_point_that_is_not_empty(tiny, tmp_path):
+def test_a_mount_point_that_is_not_empty(tiny_files, tmp_path):
     (tmp_path / "point").mkdir()
     (tmp_path / "point" / "mine").touch()
     with pytest.raises(MountError, match="the mount point isn't empty") as caught:
-        tiny().mount(tmp_path / "point").start()
+        tiny_files().mount(tmp_path / "point").start()
     assert caught.value.file == str(tmp_path / "point")
     with pytest.raises(MountError, match="cannot use the mount point"):
-        tiny().mount(tmp_path / "point" / "mine").start()
-    with tiny().mount() as mount, pytest.raises(MountError, match="isn't empty"):
-        tiny().mount(mount.mount_point).start()
+        tiny_files().mount(tmp_path / "point" / "mine").start()
+    with tiny_files().mount() as mount, pytest.raises(MountError, match="isn't empty"):
+        tiny_files().mount(mount.mount_point).start()
 
 
-def test_not_linux(tiny, monkeypatch):
+def test_not_linux(tiny_files, monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(MountError, match="mounting needs Linux: got darwin. Use download()"):
-        tiny().mount().start()
+        tiny_files().mount().start()
 
 
-def test_no_library(tiny, tmp_path, monkeypatch):
+def test_no_library(tiny_files, tmp_path, monkeypatch):
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/no/libfuse.so")
     with pytest.raises(MountError, match="cannot mount") as caught:
-        tiny().mount(tmp_path / "point").start()
+        tiny_files().mount(tmp_path / "point").start()
     assert "/no/libfuse.so" in str(caught.value)
     assert "apt-get install fuse3" in str(caught.value)
     assert not (tmp_path / "point").exists()
 
 
-def test_no_fusermount(tiny, monkeypatch):
+def test_no_fusermount(tiny_files, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MountError, match="mounting needs FUSE: got no fusermount3"):
-        tiny().mount().start()
+        tiny_files().mount().start()
 
 
 @pytest.mark.parametrize(
