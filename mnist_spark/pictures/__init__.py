@@ -48,11 +48,10 @@ def plot_digits(
         UsageError: a count below 1, or nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    _require_matplotlib()
+    _check_positive(count=count, columns=columns)
+    records = _open(what)
     from mnist_spark.pictures import draw
 
-    _check_positive(count=count, columns=columns)
-    records = open_records(what)
     chosen = _sample(records, count, seed)
     captions = [records.classes[label] for label in records.labels[chosen]]
     title = f"{records.title}: {len(chosen):,} of {len(records.labels):,} records"
@@ -71,11 +70,10 @@ def plot_classes(what: What, count: int = 20, *, seed: int = 0) -> Figure:
         UsageError: a count below 1, or nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    _require_matplotlib()
+    _check_positive(count=count)
+    records = _open(what)
     from mnist_spark.pictures import draw
 
-    _check_positive(count=count)
-    records = open_records(what)
     random = np.random.default_rng(seed)
     chosen = [
         random.permutation(np.flatnonzero(records.labels == label))[:count]
@@ -96,10 +94,9 @@ def plot_labels(what: What) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    _require_matplotlib()
+    records = _open(what)
     from mnist_spark.pictures import draw
 
-    records = open_records(what)
     return draw.labels(
         records.label_counts(), records.classes, f"{records.title}, records per label"
     )
@@ -115,10 +112,9 @@ def plot_means(what: What) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    _require_matplotlib()
+    records = _open(what)
     from mnist_spark.pictures import draw
 
-    records = open_records(what)
     return draw.digits(records.means(), records.classes, 10, f"{records.title}: mean of each class")
 
 
@@ -133,10 +129,9 @@ def preview(what: What, *, seed: int = 0) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    _require_matplotlib()
+    records = _open(what)
     from mnist_spark.pictures import draw
 
-    records = open_records(what)
     chosen = _sample(records, _PREVIEW_COUNT, seed)
     captions = [records.classes[label] for label in records.labels[chosen]]
     return draw.preview(
@@ -144,9 +139,11 @@ def preview(what: What, *, seed: int = 0) -> Figure:
     )
 
 
-def _require_matplotlib() -> None:
+def _open(what: What) -> Records:
+    """The records; before that, whether there is something to draw them with."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MnistSparkError("matplotlib is not installed", hint='Install "mnist-spark[plot]"')
+    return open_records(what)
 
 
 def _sample(records: Records, count: int, seed: int) -> npt.NDArray[np.int64]:
