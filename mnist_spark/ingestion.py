@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark import catalog, session
 from mnist_spark._version import __version__
-from mnist_spark.download import cache_folder
+from mnist_spark.cache import cache_folder
 from mnist_spark.errors import UsageError, one_of
 from mnist_spark.prepare import Steps, prepare
 from mnist_spark.report import IngestReport, SourceFile

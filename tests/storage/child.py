@@ -15,9 +15,10 @@ import threading
 import time
 from pathlib import Path
 
-from mnist_spark import catalog, payload, transfer
+from mnist_spark import catalog, payload
 from mnist_spark.download import fetch
 from mnist_spark.errors import MnistSparkError
+from mnist_spark.transfer import limits
 
 
 def disk(folder: Path) -> int:
@@ -36,9 +37,9 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    name, cache, source, limits = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    for key, value in json.loads(limits).items():
-        setattr(transfer, key, value)
+    name, cache, source, changed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    for key, value in json.loads(changed).items():
+        setattr(limits, key, value)
     logging.basicConfig(level=logging.DEBUG)
     dataset = catalog.find(name)
     peak = 0

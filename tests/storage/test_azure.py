@@ -15,6 +15,7 @@ import pytest
 from mnist_spark import catalog, prepare, storage, transfer
 from mnist_spark.download import fetch
 from mnist_spark.errors import DownloadError, UsageError
+from mnist_spark.transfer import limits
 from mnist_spark.verify import verify
 from tests.faults import Fault, serve
 from tests.storage.outcomes import SHORT, Outcome, run
@@ -158,9 +159,9 @@ def test_write_read_and_list(azure, monkeypatch, tmp_path):
 
 
 def test_nobody_listens(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(transfer, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "BACKOFF_SECONDS", 0.05)
     nobody = Azure(1)
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", nobody.connection())
     mnist = catalog.find("mnist")

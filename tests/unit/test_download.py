@@ -22,9 +22,11 @@ from pathlib import Path
 import pytest
 
 from mnist_spark import cache as caching
-from mnist_spark import catalog, download, transfer
-from mnist_spark.download import Fetched, cache_folder, fetch
+from mnist_spark import catalog, download
+from mnist_spark.cache import cache_folder
+from mnist_spark.download import Fetched, fetch
 from mnist_spark.errors import CatalogError, DownloadError, UsageError
+from mnist_spark.transfer import limits
 from tests.faults import (
     ALL_KNOWN,
     Fault,
@@ -53,7 +55,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "BACKOFF_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -213,7 +215,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("case", FAULTS)
 def test_next_mirror_on_any_failure(server, second, dataset, cache, monkeypatch, case):
-    monkeypatch.setattr(transfer, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.3)
     fault, reason = FAULTS[case]
     server.faults[IMAGES] = fault
     got = get(dataset(server.url, second.url), cache)
@@ -565,9 +567,10 @@ def test_disk_full_at_the_end(server, second, dataset, cache, monkeypatch):
 CHILD = """
 import sys
 from pathlib import Path
-from mnist_spark import catalog, transfer
+from mnist_spark import catalog
 from mnist_spark.download import fetch
-transfer.READ_SECONDS = 600
+from mnist_spark.transfer import limits
+limits.READ_SECONDS = 600
 dataset = catalog.find(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import catalog, download, payload, storage
+from mnist_spark import catalog, payload, storage
 from mnist_spark.download import fetch
+from mnist_spark.download.sources import parse_source
 from mnist_spark.errors import DownloadError, UsageError
 from tests.faults import Fault, parse_dataset, serve, write_dataset
 
@@ -191,7 +192,7 @@ def test_signed_url_keeps_its_query(published, dataset, tmp_path):
     ],
 )
 def test_folders(dataset, tmp_path, source, folder):
-    assert download._parse_source(source) == Path(folder)
+    assert parse_source(source) == Path(folder)
     with pytest.raises(DownloadError) as caught:
         get(dataset, source, tmp_path)
     assert f"{folder}/{{{IMAGES}.gz,train-labels-idx1-ubyte.gz}}: No such file" in str(caught.value)

@@ -25,7 +25,7 @@ import pytest
 
 from mnist_spark import cache as caching
 from mnist_spark import transfer
-from mnist_spark.transfer import Probe, UnusableError, probe
+from mnist_spark.transfer import Probe, UnusableError, limits, probe
 from tests.faults import Fault, Server, refused_url, serve
 
 DATA = bytes(range(256)) * 40
@@ -33,7 +33,7 @@ DATA = bytes(range(256)) * 40
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "BACKOFF_SECONDS", 0.01)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         for each in (name, name.upper()):
             monkeypatch.delenv(each, raising=False)
@@ -121,10 +121,10 @@ def test_attempts(server):
     with pytest.raises(UnusableError, match="HTTP 503") as caught:
         get(server.url + "f")
     assert caught.value.transient
-    assert len(server.headers) == transfer.ATTEMPTS
+    assert len(server.headers) == limits.ATTEMPTS
     with pytest.raises(UnusableError, match="HTTP 503"):
         get(server.url + "f", attempts=1)
-    assert len(server.headers) == transfer.ATTEMPTS + 1
+    assert len(server.headers) == limits.ATTEMPTS + 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
@@ -156,9 +156,9 @@ def test_retry_after_that_says_nothing(server, value):
 def test_pauses_grow_and_are_random(server, monkeypatch):
     pauses = []
     monkeypatch.setattr(transfer, "sleep", lambda seconds, _poll: pauses.append(seconds))
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 1.0)
-    monkeypatch.setattr(transfer, "BACKOFF_MAX_SECONDS", 8.0)
-    monkeypatch.setattr(transfer, "ATTEMPTS", 9)
+    monkeypatch.setattr(limits, "BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "BACKOFF_MAX_SECONDS", 8.0)
+    monkeypatch.setattr(limits, "ATTEMPTS", 9)
     server.faults["f"] = Fault(500)
     for _ in range(20):
         with pytest.raises(UnusableError):
@@ -184,7 +184,7 @@ def test_a_pause_is_interrupted(server):
 
 
 def test_total_limit(server, monkeypatch):
-    monkeypatch.setattr(transfer, "TOTAL_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "TOTAL_SECONDS", 0.5)
     for place in ("head", "body"):
         server.faults["f"] = Fault(trickle=place)
         with pytest.raises(UnusableError, match=r"not complete after 0.8"):
@@ -193,7 +193,7 @@ def test_total_limit(server, monkeypatch):
 
 def test_total_limit_without_a_length(server, monkeypatch):
     # The end that the limit makes isn't the body's.
-    monkeypatch.setattr(transfer, "TOTAL_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "TOTAL_SECONDS", 0.5)
     server.faults["f"] = Fault(trickle="body", length=-1)
     with pytest.raises(UnusableError, match=r"not complete after 0.8"):
         get(server.url + "f")
@@ -236,7 +236,7 @@ RAW = {
 
 @pytest.mark.parametrize("case", RAW)
 def test_answers_that_are_not_http(case, monkeypatch):
-    monkeypatch.setattr(transfer, "TOTAL_SECONDS", 5.0)
+    monkeypatch.setattr(limits, "TOTAL_SECONDS", 5.0)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve_raw() -> None:
@@ -405,7 +405,7 @@ def test_probe_without_head(folder):
     [(Fault(404), "HTTP 404 Not Found"), (Fault(500), "HTTP 500"), (Fault(hang="head"), "no answ")],
 )
 def test_probe_of_what_is_not_there(server, monkeypatch, fault, reason):
-    monkeypatch.setattr(transfer, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.3)
     server.faults["f"] = fault
     answer = probe(server.url + "f?sig=SECRET", '"v1"')
     assert answer.status == "unknown"
