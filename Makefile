@@ -55,8 +55,9 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# Two processes, each with a Spark session of its own; long files come first in the alphabet.
 test: setup deploy-tools  ## all tests; ARGS='-k delta' for some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 # Environments with other Sparks: pyspark alone, as the package needs nothing else of it.
 $(VENV)-spark-%/installed: setup.cfg conf/constraints.txt

@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.storage.outcomes import TABLE
 from tests.storage.servers import free_port, running
 
 # No timing on shared machines; the same examples every time where a red run must be repeatable.
@@ -41,6 +43,43 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             report.outcome = "failed"
             report.longrepr = f"unexpected skip in CI: {reason}"
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file's tests share a process, and so what they have started; so do those of the cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            cluster = "tests/cluster/"
+            return cluster if nodeid.startswith(cluster) else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands the rows of a worker's table over to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["table"] = TABLE
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    TABLE.extend(tuple(row) for row in getattr(node, "workeroutput", {}).get("table", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of what went wrong with a server, and what became of it."""
+    if not TABLE:
+        return
+    terminalreporter.section("fault × outcome × time × peak memory and cache folder")
+    width = max(len(case) for case, *_ in TABLE)
+    terminalreporter.write_line(f"{'fault':<{width}}  {'s':>5}  {'MB':>5}  {'disk':>5}  outcome")
+    for case, outcome, seconds, memory, disk in TABLE:
+        terminalreporter.write_line(
+            f"{case:<{width}}  {seconds:5.1f}  {memory:5.0f}  {disk:5.1f}  {outcome}"
+        )
 
 
 @pytest.fixture

@@ -15,23 +15,10 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from tests.storage.outcomes import TABLE
 from tests.storage.servers import Azure, Cutter, cut_connections, free_port, running
 
 # The last version for Node 20.
 AZURITE = "3.35.0"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not TABLE:
-        return
-    terminalreporter.section("fault × outcome × time × peak memory and cache folder")
-    width = max(len(case) for case, *_ in TABLE)
-    terminalreporter.write_line(f"{'fault':<{width}}  {'s':>5}  {'MB':>5}  {'disk':>5}  outcome")
-    for case, outcome, seconds, memory, disk in TABLE:
-        terminalreporter.write_line(
-            f"{case:<{width}}  {seconds:5.1f}  {memory:5.0f}  {disk:5.1f}  {outcome}"
-        )
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,7 @@ def test_next_mirror_on_any_failure(server, second, dataset, cache, monkeypatch,
     ("mirror", "reason"),
     [
         (NOWHERE, "no-such-host.invalid/{"),
-        (refused_url(), "Connection refused"),
+        pytest.param(refused_url(), "Connection refused", id="refused"),
         ("https://127.0.0.1:1/", "Connection refused"),
         ("/no/such/folder", "/no/such/folder/{train-images.gz,train-labels.gz}: No such file"),
     ],

@@ -60,8 +60,8 @@ def test_other_types_and_ranks(write):
         (b"a,b,c\n1,2,3\n", False, "magic number"),
         (IMAGES[:-1], False, "truncated payload"),
         (IMAGES + b"\n", False, "trailing bytes"),
-        (gzip.compress(b"no IDX"), False, "magic number"),
-        (gzip.compress(IMAGES)[:15], False, "damaged gzip"),
+        (gzip.compress(b"no IDX", mtime=0), False, "magic number"),
+        (gzip.compress(IMAGES, mtime=0)[:15], False, "damaged gzip"),
         (b"\x1f\x8bnothing else", False, "damaged gzip"),
     ],
 )
@@ -75,10 +75,10 @@ def test_not_idx(write, data, label, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (gzip.compress(IMAGES[:-1]), "payload size"),
-        (gzip.compress(IMAGES + b"\n"), "payload size"),
-        (gzip.compress(IMAGES)[:-6], "truncated gzip"),
-        (gzip.compress(IMAGES)[:-8] + bytes(8), "damaged gzip"),
+        (gzip.compress(IMAGES[:-1], mtime=0), "payload size"),
+        (gzip.compress(IMAGES + b"\n", mtime=0), "payload size"),
+        (gzip.compress(IMAGES, mtime=0)[:-6], "truncated gzip"),
+        (gzip.compress(IMAGES, mtime=0)[:-8] + bytes(8), "damaged gzip"),
     ],
 )
 def test_damaged_gzip(write, data, message):
