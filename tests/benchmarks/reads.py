@@ -27,6 +27,7 @@ TITLES = {
     "spark": {
         "noop": 'spark.read.format("mnist") → noop sink',
         "groupby": '… groupBy("label").count()',
+        "count": "mnist-spark to_spark_dataframe().count()",
     },
     "scan": {
         "columnar-all": "table by writer columnar, all columns",
@@ -85,9 +86,11 @@ def _spark_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
     rows = (
         spark.read.format("mnist").options(source=str(place.source), cache=str(place.cache)).load()
     )
+    mnist = mnist_spark.MNIST.get_tabular_dataset(source=place.source, cache=place.cache)
     return {
         "noop": lambda: rows.write.format("noop").mode("overwrite").save(),
         "groupby": lambda: rows.groupBy("label").count().collect(),
+        "count": lambda: mnist.to_spark_dataframe(spark).count(),
     }
 
 
