@@ -90,7 +90,9 @@ def ingest(
         needs_delta = (table_format, choice.writer) == (Format.DELTA, Writer.SPARK)
         # Spark's own writer does its work in the JVM, which then needs its compiler.
         brief = batch and choice.writer == Writer.COLUMNAR
-        spark = spark or session.session(master, delta=needs_delta, batch=brief)
+        spark = spark or session.session(
+            master, delta=needs_delta, tables=[place.text], batch=brief
+        )
     with steps("write"):
         way = choose_transport(
             transport,

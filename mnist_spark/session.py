@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark import errors
+from mnist_spark import connector, errors
 from mnist_spark._version import __version__
 from mnist_spark.errors import MnistSparkError, SparkError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyspark.sql import SparkSession
 
 JAVA_VERSIONS = (17, 21)
@@ -37,7 +39,7 @@ _DELTA_EXCLUDES = (
     "commons-pool:*",
     "io.airlift:*",
     "javax.annotation:*",
-    "org.apache.hadoop:*",
+    "org.apache.hadoop:hadoop-client-*",
     "org.apache.logging.log4j:*",
     "org.apache.parquet:*",
     "org.locationtech.jts:*",
@@ -47,7 +49,7 @@ _DELTA_EXCLUDES = (
 )
 
 DELTA_SETTINGS = {
-    "spark.jars.excludes": ",".join(_DELTA_EXCLUDES),
+    "spark.jars.excludes": ",".join((*_DELTA_EXCLUDES, *connector.EXCLUDES)),
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # The log of a table of a few files is no work for 50 tasks.
@@ -62,8 +64,10 @@ SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
     # Notebooks show a DataFrame's first rows as a table; batch jobs never print a DataFrame.
     "spark.sql.repl.eagerEval.enabled": "true",
-    # Hidden in event logs, where command lines are too: as by default, and what URLs may hold.
-    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|[?&]sig=|://[^/@ ]*:[^/@ ]*@",
+    # Hidden in event logs, where command lines are too: as by default, keys of an Azure account,
+    # and what URLs may hold.
+    "spark.redaction.regex": "(?i)secret|password|token|(access|account)[.]?key|[?&]sig="
+    "|://[^/@ ]*:[^/@ ]*@",
 }
 """What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
 
@@ -86,7 +90,13 @@ def delta_package() -> str:
     return f"io.delta:{_DELTA[version]}"
 
 
-def session(master: str | None = None, *, delta: bool = True, batch: bool = False) -> SparkSession:
+def session(
+    master: str | None = None,
+    *,
+    delta: bool = True,
+    tables: Iterable[str] = (),
+    batch: bool = False,
+) -> SparkSession:
     """The active session; else a new one on ``master``, by default within this process.
 
     Under spark-submit the settings are the submitter's (``conf/spark-defaults.conf``); the session
@@ -95,6 +105,7 @@ def session(master: str | None = None, *, delta: bool = True, batch: bool = Fals
     Args:
         master: Spark master or, as ``sc://…``, a Spark Connect server; default ``local[*]``.
         delta: whether Spark itself will write or read Delta tables, for which it needs jars.
+        tables: where these lie. For URLs of S3 and Azure it needs a connector's jars.
         batch: the process ends after one job in which the JVM only hands out tasks to Python:
             leave out the JVM's optimising compiler, which costs a start of 12 s some 4 s and
             never pays it back.
@@ -131,7 +142,12 @@ def session(master: str | None = None, *, delta: bool = True, batch: bool = Fals
         if java_options:
             settings["spark.driver.extraJavaOptions"] = " ".join(java_options)
         if delta:
-            settings |= DELTA_SETTINGS | {"spark.jars.packages": delta_package()}
+            packages = {delta_package(): None}
+            settings |= DELTA_SETTINGS
+            for url in tables:
+                packages |= dict.fromkeys(connector.packages(url))
+                settings |= connector.settings(url)
+            settings["spark.jars.packages"] = ",".join(packages)
         builder = builder.master(master or "local[*]")
         for key, value in settings.items():
             builder = builder.config(key, value)
@@ -252,6 +268,8 @@ def from_spark(error: Exception) -> MnistSparkError:
     raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
     if not raised:  # py4j's text begins with what was called, Java's causes come after it
         raised = re.findall(r"^(?:: |Caused by: )(\S+(?:Error|Exception): .+)", text, re.MULTILINE)
+    if not raised:  # of a class that doesn't name itself
+        raised = re.findall(r"^: (.+)", text, re.MULTILINE)
     return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))
 
 

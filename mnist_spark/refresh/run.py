@@ -206,17 +206,19 @@ class _Run:
         """One session for all tables, started when the first needs it, as the neediest needs it."""
         from mnist_spark import session
 
-        delta = False
+        delta, by_spark = False, []
         writers = set()
         for table in self._tables:
             # A table whose writer can't be told fails in its own turn.
             with contextlib.suppress(MnistSparkError):
                 choice = choose_writer(table.writer, table.target, table.format)
                 writers.add(choice.writer)
-                delta |= (table.format, choice.writer) == (Format.DELTA, Writer.SPARK)
+                needed = (table.format, choice.writer) == (Format.DELTA, Writer.SPARK)
+                delta |= needed
+                by_spark += [table.target.text] * needed
         delta |= any(table.target.needs_spark for table in self._tables)
         brief = not delta and writers == {Writer.COLUMNAR}
-        return session.session(self._master, delta=delta, batch=brief)
+        return session.session(self._master, delta=delta, tables=by_spark, batch=brief)
 
     @contextlib.contextmanager
     def _turn(self, table: TableConfig) -> Iterator[None]:

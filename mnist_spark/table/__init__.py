@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mnist_spark import session, storage
+from mnist_spark import connector, session, storage
 from mnist_spark.errors import SparkError, TableError, UsageError
 from mnist_spark.table.target import Target
 
@@ -151,19 +151,24 @@ def _spark_errors() -> tuple[type[Exception], ...]:
 def _table_error(target: Target, error: Exception) -> TableError | None:
     """The conflict, refusal of Delta Lake, or trouble with files behind a Spark error."""
     lacking = re.search(
-        r'No FileSystem for scheme "[^"]*"|Class org\.apache\.hadoop\.fs\.\S+ not found', str(error)
+        r'No FileSystem for scheme "[^"]*"|Class org\.apache\.hadoop\.fs\.\S+ not found'
+        r"|NoClassDefFoundError: software/amazon/\S+",
+        str(error),
     )
     if lacking is not None:
+        wanted = ",".join(connector.packages(target.text))
+        wanted = wanted or "the connector (hadoop-aws, hadoop-azure, gcs-connector)"
         return TableError(
             "this Spark has no Hadoop connector for the target",
             file=target,
             got=lacking[0],
-            hint="Use --writer columnar, which needs none, or give Spark the connector"
-            " (hadoop-aws, hadoop-azure, gcs-connector)",
+            hint=f"Use --writer columnar, which needs none, or give Spark {wanted}",
         )
+    if reason := _cloud_reason(str(error)):
+        return TableError("cannot write the table", file=target, got=reason)
     refused = re.search(r"\[(DELTA_\w+|TABLE_OR_VIEW_ALREADY_EXISTS)\b.*", str(error))
     if refused is None:
-        causes = re.findall(r"Caused by: java\.n?io\.\S+: (.+)", str(error))
+        causes = re.findall(r"Caused by: java\.(?:n?io\.\S+: |net\.)(.+)", str(error))
         if causes:
             return TableError("cannot write the table", file=target, got=causes[-1])
         return None
@@ -175,3 +180,13 @@ def _table_error(target: Target, error: Exception) -> TableError | None:
             hint="Run the ingest again",
         )
     return TableError("Delta Lake refuses to write the table", file=target, got=refused[0])
+
+
+def _cloud_reason(text: str) -> str | None:
+    """What S3 or Azure answered, or that none was asked; None if it's no connector's error."""
+    answer = re.search(r".*Exception: (.*?) ?\(Service: S3, Status Code: (\d+)", text)
+    answer = answer or re.search(r'Operation failed: "([^"?]*).*?", (\d{3}),', text)
+    if answer is not None:
+        return f"HTTP {answer[2]} {answer[1]}".rstrip(" .")
+    lacking = re.search("Unable to load credentials|Invalid configuration value .* fs.azure", text)
+    return "no credentials" if lacking else None

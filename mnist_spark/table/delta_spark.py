@@ -3,6 +3,9 @@
 Whatever happens, a reader sees the old version or the new one: all splits of a job are one
 transaction. Delta's DataFrame writers make every column nullable, whatever the frame says, so a new
 table is first created empty, with its columns NOT NULL, and then filled.
+
+In S3 Delta's Spark looks whether a commit is there and then puts its own without a condition: of
+two drivers that commit at once one can be lost. The writer ``columnar`` puts it on a condition.
 """
 
 from __future__ import annotations

@@ -72,16 +72,18 @@ def rows(spark: SparkSession, job: WriteJob) -> tuple[DataFrame, Callable[[], li
         UsageError: their bytes can't travel inside the tasks.
     """
     from pyspark.sql import Observation
-    from pyspark.sql.functions import collect_set
+    from pyspark.sql.functions import array_join, collect_set
 
     if job.inline:
         check_rows_inline(sum(split.pair.image_header.payload_size for split in job.splits))
     frame = planned(spark, PlannedRows, job.tasks, job.schema, inline=job.inline)
     observation = Observation()
-    frame = frame.observe(observation, collect_set(TRACE_COLUMN).alias(TRACE_COLUMN))
+    # As text: Spark 4.0 hands an array to Python as a Java object.
+    lines = array_join(collect_set(TRACE_COLUMN), "\n").alias(TRACE_COLUMN)
+    frame = frame.observe(observation, lines)
 
     def traces() -> list[TaskTrace]:
-        found = [TaskTrace.from_json(text) for text in observation.get[TRACE_COLUMN]]
+        found = [TaskTrace.from_json(line) for line in observation.get[TRACE_COLUMN].splitlines()]
         # Of attempts that were repeated, any one.
         return sorted({each.records: each for each in found}.values())
 

@@ -1,7 +1,8 @@
 """A process that does as it is told, to be watched and killed: a line of JSON in, one out.
 
 Arguments: Spark master, ``sc://…`` or ``remote:local[2]`` (Spark Connect); whether Spark itself
-writes Delta tables ("delta" or ""); files of Python code for Connect's server and executors.
+writes Delta tables ("delta" or "", and URLs of some); files of Python code for Connect's server
+and executors.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def start(master: str, delta: str, *artifacts: str) -> SparkSession:
     if not master.startswith("remote:"):
-        spark = session.session(master, delta=bool(delta))
+        spark = session.session(master, delta=bool(delta), tables=delta.split()[1:])
     else:
         from pyspark.sql import SparkSession
 

@@ -37,6 +37,7 @@ class Driver:
         master: str = "local[2]",
         *,
         delta: bool = True,
+        tables: str = "",
         conf: str = "",
         artifacts: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
@@ -46,7 +47,8 @@ class Driver:
         submit = f"--driver-memory 1g {conf} pyspark-shell"
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.spark.driver", master, "delta" * delta),
+                *(sys.executable, "-m", "tests.spark.driver", master),
+                f"delta {tables}" * delta,
                 *map(str, artifacts),
             ],
             stdin=subprocess.PIPE,

@@ -41,6 +41,8 @@ def environment() -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MNIST_SPARK", "PYSPARK"))}
     return clean | {
         "AZURE_STORAGE_SAS_TOKEN": f"sv=1&sig={ENVIRONMENT}",
+        # Spark makes settings of Hadoop of the two.
+        "AWS_ACCESS_KEY_ID": "AKIATESTSOFSECRETS00",
         "AWS_SECRET_ACCESS_KEY": ENVIRONMENT,
         "PYSPARK_PYTHON": sys.executable,
     }

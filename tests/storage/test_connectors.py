@@ -1,0 +1,178 @@
+"""Delta tables in S3 and in Azure by the writer ``spark``, through Hadoop's connectors."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mnist_spark import connector, storage
+from mnist_spark.history import history
+from mnist_spark.sample import write_sample
+from mnist_spark.verify import verify
+from tests.spark.processes import Driver
+from tests.spark.tables import expected
+from tests.storage.servers import free_port
+from tests.storage.test_targets import (
+    S3_KEY,
+    S3_SECRET,
+    Lake,
+    credentials_checked,
+    server,  # noqa: F401 - a fixture
+)
+
+WRONG = base64.b64encode(b"wrong" * 8).decode()
+
+
+@pytest.fixture(scope="module")
+def s3(s3_endpoint, tmp_path_factory) -> Lake:
+    """``writing`` names a credentials file, ``reading`` has the keys themselves."""
+    import s3fs
+
+    s3fs.S3FileSystem(key=S3_KEY, secret=S3_SECRET, endpoint_url=s3_endpoint).mkdir("hadoop")
+    file = tmp_path_factory.mktemp("aws") / "credentials"
+    file.write_text(f"[lake]\naws_access_key_id = {S3_KEY}\naws_secret_access_key = {S3_SECRET}\n")
+    profile = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "lake"}
+    keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
+    # By name: such a server has no name of its own for each bucket, as Amazon's has.
+    endpoint = s3_endpoint.replace("127.0.0.1", "localhost")
+    place = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+    return Lake("s3", "s3a://hadoop", place | profile, place | keys, {}, [S3_SECRET])
+
+
+@pytest.fixture(scope="module")
+def azure(server) -> Lake:  # noqa: F811
+    from azure.storage import blob
+
+    with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
+        client.create_container("hadoop")
+    return Lake(
+        "azure",
+        f"abfs://hadoop@{server.account}.dfs.core.windows.net",
+        {"AZURE_STORAGE_ACCOUNT_KEY": server.key},
+        {"AZURE_STORAGE_CONNECTION_STRING": server.connection()},
+        {},
+        [server.key],
+    )
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory) -> Path:
+    """Where Spark logs what it is told."""
+    folder = tmp_path_factory.mktemp("connectors") / "events"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def driver(s3, azure, server, events) -> Iterator[Driver]:  # noqa: F811
+    """The embedded session, told besides where Azurite is, and odd things of some buckets."""
+    odd = {
+        "s3a.bucket.nobody.endpoint": f"http://127.0.0.1:{free_port()}",
+        "s3a.bucket.stranger.aws.credentials.provider": "software.amazon.awssdk.auth.credentials"
+        ".SystemPropertyCredentialsProvider",
+        "azure.account.key.other.dfs.core.windows.net": WRONG,
+        # Azurite has Blob storage's interface alone, without TLS, at another address.
+        "azure.abfs.endpoint": f"127.0.0.1:{server.port}",
+        "azure.always.use.https": "false",
+        "azure.fns.account.service.type": "BLOB",
+        "azure.account.hns.enabled": "false",
+        "azure.networking.library": "JDK_HTTP_URL_CONNECTION",
+    }
+    settings = {f"spark.hadoop.fs.{key}": value for key, value in odd.items()}
+    settings |= {"spark.eventLog.enabled": "true", "spark.eventLog.compress": "false"}
+    settings["spark.eventLog.dir"] = events.as_uri()
+    running = Driver(
+        events.parent / "driver",
+        tables=f"{s3.url} {azure.url}",
+        conf=" ".join(f"--conf {key}={value}" for key, value in settings.items()),
+        environment=s3.writing | azure.writing,
+    )
+    running.wait_ready()
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=["s3", "azure"])
+def lake(request, monkeypatch) -> Lake:
+    """With this process' environment set for reading, and no Java in it."""
+    found = request.getfixturevalue(request.param)
+    for name, value in (found.reading | {"JAVA_HOME": "/none"}).items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample")
+    dataset = write_sample(folder / "in", train=2000, test=500, progress=False)
+    description = str(folder / "in" / "dataset.toml")
+    return dataset, {"dataset": description, "cache": folder / "cache", "layout": "binary"}
+
+
+def assert_holds(url: str, dataset, cache: Path) -> None:
+    assert verify(url, cache=cache).ok
+    place, options = storage.for_delta_rs(url)
+    told = {k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))}
+    told |= {k.lower(): v for k, v in os.environ.items() if k.startswith("AWS_")}
+    found = pl.read_delta(place, storage_options=told).sort("split", "index")
+    wanted = pl.DataFrame(expected(dataset, "binary")).sort("split", "index")
+    assert found.select(wanted.columns).equals(wanted)
+
+
+def test_a_life(lake, driver, events, sample):
+    dataset, source = sample
+    url = f"{lake.url}/life"
+    first = driver.ingest(**source, target=url, writer="spark")
+    assert first.get("line") is None
+    assert_holds(url, dataset, source["cache"])
+    other = url.replace("s3a:", "s3:")
+    again = driver.ingest(**source, target=other, writer="spark")
+    assert again.get("line") is None
+    assert_holds(other, dataset, source["cache"])
+    assert [(v.version, v.writer) for v in history(url) if v.run is not None] == [
+        (again["table_version"], "spark"),
+        (first["table_version"], "spark"),
+    ]
+    (log,) = (path.read_bytes() for path in events.rglob("*events_1_*"))
+    assert b"fs.azure.account.key" in log
+    said = json.dumps([first, again]).encode() + driver.log.read_bytes() + lake.everything()
+    # Of the wrong key we have told Spark itself.
+    assert not [secret for secret in (*lake.secrets, WRONG) if secret.encode() in said + log]
+
+
+def test_what_goes_wrong_is_one_line(s3, azure, driver, sample):
+    _, source = sample
+
+    def reason(target: str) -> str:
+        answer = driver.ingest(**source, target=target, writer="spark")
+        assert answer["error"] == "TableError"
+        assert len(answer["line"].splitlines()) == 1
+        assert answer["line"].startswith(f"cannot write the table (file {target}): got ")
+        return answer["line"].partition("): got ")[2]
+
+    with credentials_checked(s3.reading["AWS_ENDPOINT_URL"]):
+        assert reason(f"{s3.url}/t") == "HTTP 403 FORBIDDEN"
+    assert reason("s3a://no-bucket/t") == "HTTP 404 The specified bucket does not exist"
+    assert reason("s3a://nobody/t") == "ConnectException: Connection refused"
+    assert reason("s3a://stranger/t") == "no credentials"
+    no_container = azure.url.replace("hadoop@", "none@") + "/t"
+    assert reason(no_container) == "HTTP 404 The specified container does not exist"
+
+
+def test_no_setting_holds_a_credential(monkeypatch):
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    azure = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN")
+    for name in (*names, *azure):
+        monkeypatch.setenv(name, WRONG)
+        for url in ("s3://b/t", "abfss://c@account.dfs.core.windows.net/t"):
+            assert connector.settings(url)
+            assert WRONG not in connector.settings(url).values()
+    for url in ("/t", "lake.t", "hdfs://h/t", "gs://b/t"):
+        assert not connector.settings(url)
+        assert not connector.packages(url)
