@@ -1,0 +1,98 @@
+"""MNIST from servers of S3 and of Google Cloud Storage's API, over connections that break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from mnist_spark import catalog, storage, transfer
+from mnist_spark.download import fetch
+from mnist_spark.errors import DownloadError
+from tests.storage.outcomes import run
+
+MNIST = catalog.find("mnist")
+SECRET = "s3cr3t-key-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """MNIST's files, in the folder ``raw`` of the bucket ``mnist``.
+
+    Attributes:
+        access: for the name of the case.
+        variable: of the environment, says where the server is.
+    """
+
+    url: str
+    access: str
+    variable: str
+    endpoint: str
+
+
+@pytest.fixture
+def s3(s3_endpoint, monkeypatch) -> Bucket:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return Bucket("s3://mnist", "S3, key", "AWS_ENDPOINT_URL", s3_endpoint)
+
+
+@pytest.fixture
+def gs(gcs_endpoint) -> Bucket:
+    return Bucket("gs://mnist", "GCS, anonymous", "STORAGE_EMULATOR_HOST", gcs_endpoint)
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, monkeypatch, real_data) -> Bucket:
+    found: Bucket = request.getfixturevalue(request.param)
+    monkeypatch.setenv(found.variable, found.endpoint)
+    filesystem, path = storage.filesystem(found.url)
+    filesystem.makedirs(path, exist_ok=True)
+    if not filesystem.exists(f"{path}/raw"):
+        for file in (real_data / "mnist").glob("*.gz"):
+            filesystem.pipe_file(f"{path}/raw/{file.name}", file.read_bytes())
+    return found
+
+
+def test_cut_many_times(bucket, cutter, tmp_path):
+    # fsspec's library for Google Cloud Storage tries again by itself, with pauses of its own.
+    cuts = 10 if bucket.url.startswith("s3:") else 3
+    broken = cutter(int(bucket.endpoint.rpartition(":")[2]), after=700_000, cuts=cuts)
+    outcome = run(
+        f"{bucket.access}, cut {cuts} times",
+        "mnist",
+        tmp_path,
+        source=f"{bucket.url}/raw",
+        limits={"BACKOFF_SECONDS": 0.1},
+        env={bucket.variable: f"http://127.0.0.1:{broken.port}"},
+    )
+    assert outcome.error is None, outcome.text
+    assert outcome.sha256 == tuple(file.payload_sha256 for file in MNIST.splits[0].files)
+    assert broken.done == cuts
+    assert SECRET not in outcome.output
+
+
+def test_another_layout_is_found_and_probed(bucket, tmp_path):
+    got = fetch(MNIST, MNIST.select("test"), source=bucket.url, cache=tmp_path)
+    assert {each.url.rpartition("/")[0] for each in got.values()} == {f"{bucket.url}/raw"}
+    url = next(iter(got.values())).url
+    first = transfer.probe(url)
+    assert transfer.probe(url, first.etag).status == "unchanged"
+    assert transfer.probe(url, '"other"').status == "changed"
+
+
+def test_nothing_there(bucket, tmp_path):
+    for source in (f"{bucket.url}/absent", f"{bucket.url}-no-such-bucket/"):
+        with pytest.raises(DownloadError, match="HTTP 404 Not Found|not found"):
+            fetch(MNIST, MNIST.select("test"), source=source, cache=tmp_path)
+
+
+def test_no_credentials(s3, tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(s3.variable, s3.endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(DownloadError, match="no credentials"):
+        fetch(MNIST, MNIST.select("test"), source="s3://mnist/raw", cache=tmp_path)
