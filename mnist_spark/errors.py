@@ -115,6 +115,10 @@ class TableError(MnistSparkError):
     """A target that can't be written, isn't ours, or changed under us."""
 
 
+class ConflictError(TableError):
+    """Somebody else has written the table meanwhile, or is at it. Another try may do better."""
+
+
 class MountError(MnistSparkError):
     """A folder that the files can't be mounted at."""
 

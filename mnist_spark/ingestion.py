@@ -38,6 +38,7 @@ def ingest(
     ranges: int | None = None,
     master: str | None = None,
     force: bool = False,
+    transaction: int | None = None,
     batch: bool = False,
     spark: SparkSession | None = None,
 ) -> IngestReport:
@@ -63,6 +64,9 @@ def ingest(
         ranges: number of record ranges; default: from size and parallelism.
         master: Spark master, if there is no session yet; default ``local[*]``.
         force: replace a table that isn't ours, or of another dataset or layout.
+        transaction: for schedulers that may run twice, a number that grows from write to write of
+            a Delta table: if the table has this one or a later one, nothing is written, and that
+            is an error.
         batch: nothing else will run in the embedded session, see :mod:`mnist_spark.session`.
         spark: session to use; default: the active one, else an embedded local one.
 
@@ -74,6 +78,8 @@ def ingest(
     schema = catalog_schema(found, one_of(Layout, "layout", layout))
     place, table_format = Target.parse(str(target)), one_of(Format, "format", format)
     choice = choose_writer(one_of(Writer, "writer", writer), place, table_format)
+    if transaction is not None and table_format != Format.DELTA:
+        raise UsageError("only Delta tables have transactions", got=f"format {table_format}")
     if ranges is not None and ranges < 1:
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
     if source is None:
@@ -110,6 +116,7 @@ def ingest(
             force,
             way,
             None if staging is None else str(staging),
+            transaction,
         )
         written = write(spark, job, table_format, choice.writer)
     return IngestReport(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mnist_spark.catalog import Dataset
 from mnist_spark.errors import TableError
+from mnist_spark.history import Version, history
 from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.source import Source
 from mnist_spark.table import Format
@@ -59,16 +60,18 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     if existing is None:
         return Decision(Cause.MISSING, "there is no table")
     digests = source_digests(existing.properties)
+    versions = history(table.target.text) if table.format == Format.DELTA else []
+    version = versions[0].version if versions else None
     if source.dataset is None:
         # A dry run downloads nothing, so it can't say whether the bytes differ.
-        return Decision(Cause.CHANGED, source.reason, digests=digests)
+        return Decision(Cause.CHANGED, source.reason, version, digests=digests)
     check_replaceable(table.target, existing, source.dataset, table.layout, force=False)
     if change := _change(source.dataset, table.splits, digests):
         cause, reason = change
-        return Decision(cause, reason, digests=digests)
-    if table.format == Format.DELTA and (version := _unfinished(table.target, digests)) is not None:
-        reason = f"the ingest of version {version} was killed before it noted its source"
-        return Decision(Cause.DAMAGED, reason, digests=digests)
+        return Decision(cause, reason, version, digests=digests)
+    if (unfinished := _unfinished(versions, digests)) is not None:
+        reason = f"the ingest of version {unfinished} was killed before it noted its source"
+        return Decision(Cause.DAMAGED, reason, version, digests=digests)
 
     from mnist_spark.verify import verify
 
@@ -85,7 +88,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
         # may as well be the network, and nothing is rewritten for that.
         if table.target.local is None:
             raise
-        return Decision(Cause.DAMAGED, str(error), digests=digests)
+        return Decision(Cause.DAMAGED, str(error), version, digests=digests)
     counted = {name: split.rows for name, split in report.splits.items()}
     rows = {name: n for name, n in counted.items() if n is not None}
     # Others' splits are others' business: to write ours wouldn't mend them.
@@ -118,15 +121,13 @@ def _change(
     return None
 
 
-def _unfinished(target: Target, digests: Mapping[str, str]) -> int | None:
+def _unfinished(versions: Sequence[Version], digests: Mapping[str, str]) -> int | None:
     """The latest ingest's version if the table's properties don't say what its commit says.
 
     They are two commits. Killed between them, the rows are new and what the table says is old; if
     the source then goes back to what it was, nothing else would tell.
     """
-    from mnist_spark.history import history
-
-    latest = next((version for version in history(target.text) if version.sha256), None)
+    latest = next((version for version in versions if version.sha256), None)
     if latest is None or set(latest.sha256.values()) <= set(digests.values()):
         return None
     return latest.version

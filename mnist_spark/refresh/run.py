@@ -20,7 +20,7 @@ from mnist_spark import cache as caching
 from mnist_spark import logs, storage
 from mnist_spark._version import __version__
 from mnist_spark.catalog import Dataset
-from mnist_spark.errors import MnistSparkError, TableError
+from mnist_spark.errors import ConflictError, MnistSparkError, TableError
 from mnist_spark.refresh.config import TableConfig, load
 from mnist_spark.refresh.decide import Decision, decide
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mnist_spark.report import IngestReport
+
+_ATTEMPTS = 4
+"""Writes of a table that others write too, if they get in each other's way …"""
+_PAUSE_SECONDS = 3.0
+"""… and the time between them, in which the others may finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -156,21 +161,27 @@ class _Run:
             reason=decision.reason,
         )
         source = self._sources.check_files(table)
-        try:
-            written = self._ingest(table, source)
-        except TableError:
-            # Perhaps because a refresh on another machine has just committed the same.
-            again = decide(table, source, deep=False)
-            if again.cause is not None:
-                raise
-            return replace(
-                report,
-                outcome=Outcome.UP_TO_DATE,
-                reason=f"written by another refresh: {again.reason}",
-                version=again.version,
-                rows=again.rows,
-                sha256=again.digests,
-            )
+        for attempt in range(_ATTEMPTS):
+            try:
+                written = self._ingest(table, source, decision)
+                break
+            except TableError as error:
+                if conflict := isinstance(error, ConflictError):
+                    time.sleep(_PAUSE_SECONDS)  # a refresh on another machine may be at it
+                again = decide(table, source, deep=False)
+                if again.cause is None:
+                    return replace(
+                        report,
+                        outcome=Outcome.UP_TO_DATE,
+                        reason=f"written by another refresh: {again.reason}",
+                        version=again.version,
+                        rows=again.rows,
+                        sha256=again.digests,
+                    )
+                if not conflict or attempt == _ATTEMPTS - 1:
+                    raise
+                _event("table-conflict", table=table.name, reason=error)
+                decision = again
         roles = itertools.cycle(("images", "labels"))
         return replace(
             report,
@@ -184,9 +195,12 @@ class _Run:
             replaced_sha256=decision.digests,
         )
 
-    def _ingest(self, table: TableConfig, source: Source) -> IngestReport:
+    def _ingest(self, table: TableConfig, source: Source, decision: Decision) -> IngestReport:
         from mnist_spark.ingestion import ingest
 
+        # Of several refreshes that decide over the same version, one writes: the others' number is
+        # taken then.
+        over = -1 if decision.version is None else decision.version
         return ingest(
             source.argument,
             target=table.target.text,
@@ -198,6 +212,7 @@ class _Run:
             writer=table.writer,
             staging=table.staging,
             ranges=_ranges(table, source.dataset),
+            transaction=over + 1 if table.format == Format.DELTA else None,
             spark=self._spark,
         )
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mnist_spark import connector, session, storage
-from mnist_spark.errors import SparkError, TableError, UsageError
+from mnist_spark.errors import ConflictError, SparkError, TableError, UsageError
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def _table_error(target: Target, error: Exception) -> TableError | None:
         if causes:
             return TableError("cannot write the table", file=target, got=causes[-1])
         return None
-    if re.search("CONCURRENT|CHANGED|EXISTS", refused[1]):
-        return TableError(
+    if re.search("CONCURRENT|CHANGED|EXISTS|NON_EMPTY_LOCATION", refused[1]):
+        return ConflictError(
             "the table was changed by others while this job was writing",
             file=target,
             got=refused[0],

@@ -20,10 +20,10 @@ from deltalake.transaction import (
 )
 
 from mnist_spark import storage
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.errors import ConflictError, TableError, UsageError
 from mnist_spark.table.encode import DataFile
 from mnist_spark.table.files import names_in
-from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.properties import (
     Existing,
     check_replaceable,
@@ -166,15 +166,21 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
     delta-rs would let two overwrites of an empty table both add their rows. So a commit here
     is for one version only; if somebody else was first, it's made anew for what they left.
     """
-    transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
-    for _ in range(_ATTEMPTS):
+    if job.transaction is None:
+        transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
+    else:
+        transaction = Transaction(NUMBERED, job.transaction)
+    for attempt in range(_ATTEMPTS):
         table, existing = _open_replaceable(job)
         before = _version(table)
         try:
             if table is None:
                 table = _create(job)
             # Else the last attempt's commit has succeeded, whatever it said.
-            if table.transaction_version(_APPLICATION) != transaction.version:
+            if not attempt or _own_version(table, job) is None:
+                latest = table.transaction_version(NUMBERED)
+                if job.transaction is not None and latest is not None and latest >= job.transaction:
+                    raise job.overtaken()
                 # Rows of another dataset or layout, which --force replaces, fit to none of ours.
                 same = existing is None or is_same(existing, job.dataset, job.schema.layout)
                 _replace_rows(job, table, files, transaction, whole=job.whole or not same)
@@ -189,7 +195,7 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
                     file=job.target,
                     got=storage.delta_reason(error),
                 ) from error
-    raise TableError(
+    raise ConflictError(
         "the table was changed by others while this job tried to commit to it",
         file=job.target,
         got=f"{_ATTEMPTS} commits of theirs",
@@ -250,12 +256,19 @@ def _properties(job: WriteJob) -> dict[str, str]:
 
 
 def _committed_version(table: DeltaTable, job: WriteJob) -> int:
-    """Our commit's version, found by its run: others may have committed since."""
     table.update_incremental()
+    version = _own_version(table, job)
+    if version is None:
+        raise TableError("our commit is not in the table's history", file=job.target)
+    return version
+
+
+def _own_version(table: DeltaTable, job: WriteJob) -> int | None:
+    """Our commit's version, found by its run: others may have committed since."""
     for entry in table.history(20):
         if job.run_id in entry.get("userMetadata", ""):
             return int(entry["version"])
-    raise TableError("our commit is not in the table's history", file=job.target)
+    return None
 
 
 def _describe(table: DeltaTable, text: str, properties: Mapping[str, str]) -> None:

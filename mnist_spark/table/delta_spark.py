@@ -11,12 +11,12 @@ two drivers that commit at once one can be lost. The writer ``columnar`` puts it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mnist_spark.errors import TableError
+from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.session import first_line
-from mnist_spark.table.job import WriteJob, Written
+from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.planned import rows
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
@@ -52,6 +52,9 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     frame, traces = rows(spark, job)
     metadata = job.commit_metadata(existing, writer="spark")
     writer = frame.writeTo(job.target.sql).option("userMetadata", metadata)
+    if job.transaction is not None:
+        # Delta passes over a write whose number, or a later one, the table has already.
+        writer = writer.option("txnAppId", NUMBERED).option("txnVersion", str(job.transaction))
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and not same:
         # The only way to change all columns and all rows in one transaction; Delta gives no way
@@ -60,14 +63,15 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         for key, value in (properties | {"comment": description(job.dataset)}).items():
             writer = writer.tableProperty(key, value)
         writer.createOrReplace()
-        return _written(spark, job, ())  # Spark observes nothing within this command
+        return _written(spark, job, list)  # Spark observes nothing within this command
     if existing is None:
         spark.sql(_create_statement(job, properties))
     writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
+    written = _written(spark, job, traces)
     if existing is not None and not properties.items() <= existing.properties.items():
         pairs = _pairs(properties)
         spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
-    return _written(spark, job, traces())
+    return written
 
 
 def inspect(spark: SparkSession, target: Target) -> Existing | None:
@@ -88,7 +92,7 @@ def inspect(spark: SparkSession, target: Target) -> Existing | None:
             ) from error
         if local is not None and local.is_dir() and any(local.iterdir()):
             # Spark makes no table in a folder that isn't empty.
-            raise TableError(
+            raise ConflictError(
                 "the target has files of an ingest that has not ended",
                 file=local,
                 hint="If it is still under way, run this one again; if it was killed,"
@@ -155,8 +159,12 @@ def _literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _written(spark: SparkSession, job: WriteJob, tasks: Sequence[TaskTrace]) -> Written:
-    """Our commit, found by its run: others may have committed since."""
+def _written(spark: SparkSession, job: WriteJob, traces: Callable[[], list[TaskTrace]]) -> Written:
+    """Our commit, found by its run: others may have committed since.
+
+    Args:
+        traces: asked only if there is one, as it waits for the rows to be written.
+    """
     for row in spark.sql(f"DESCRIBE HISTORY {job.target.sql}").limit(20).collect():
         if json.loads(row["userMetadata"] or "{}").get("run") == job.run_id:
             metrics = row["operationMetrics"]
@@ -166,5 +174,7 @@ def _written(spark: SparkSession, job: WriteJob, tasks: Sequence[TaskTrace]) -> 
                     "wrong number of rows written", file=job.target, expected=expected, got=found
                 )
             files, size = int(metrics["numFiles"]), int(metrics["numOutputBytes"])
-            return Written(row["version"], files, size, tasks)
+            return Written(row["version"], files, size, traces())
+    if job.transaction is not None:
+        raise job.overtaken()
     raise TableError("our commit is not in the table's history", file=job.target)

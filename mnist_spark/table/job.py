@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from mnist_spark._version import __version__
 from mnist_spark.catalog import Dataset
+from mnist_spark.errors import ConflictError
 from mnist_spark.prepare import PreparedSplit
 from mnist_spark.ranges import RecordRange, plan_ranges
 from mnist_spark.schema import TableSchema
@@ -18,6 +19,9 @@ from mnist_spark.table.properties import Existing, source_digests
 from mnist_spark.table.target import Target
 from mnist_spark.trace import TaskTrace
 from mnist_spark.transport import RangeTask, Transport, TransportChoice, plan_tasks
+
+NUMBERED = "mnist_spark.numbered"
+"""Delta's application id of the jobs whose transactions the caller numbers."""
 
 _SHARED = TransportChoice(Transport.SHARED, "executors read the driver's cache folder")
 
@@ -33,6 +37,7 @@ class WriteJob:
         force: whether a table that isn't ours, or of another dataset or layout, may be replaced.
         transport: how the payloads' bytes get to the executors.
         staging: the folder or URL where they are put for that, if anywhere.
+        transaction: see :func:`mnist_spark.ingest`.
         run_id: identifies this run in the table's history.
     """
 
@@ -45,6 +50,7 @@ class WriteJob:
     force: bool
     transport: TransportChoice = _SHARED
     staging: str | None = None
+    transaction: int | None = None
     run_id: str = field(default_factory=lambda: uuid4().hex)
 
     @cached_property
@@ -66,6 +72,15 @@ class WriteJob:
             payloads = [payload for split in self.splits for payload in split.payloads]
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
         return plan_tasks(pairs, self.ranges, places=places)
+
+    def overtaken(self) -> ConflictError:
+        """What a writer raises if the table has a transaction of that number or a later one."""
+        return ConflictError(
+            "another run has written the table meanwhile",
+            file=self.target,
+            expected=f"no transaction from {self.transaction} on",
+            hint="Look whether there is anything left to do",
+        )
 
     @property
     def inline(self) -> bool:

@@ -13,12 +13,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from mnist_spark import catalog
-from mnist_spark.errors import TableError
+from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
 from mnist_spark.prepare import prepare
 from mnist_spark.schema import Layout, catalog_schema
 from mnist_spark.table import delta_columnar
-from mnist_spark.table.job import WriteJob
+from mnist_spark.table.job import NUMBERED, WriteJob
 from mnist_spark.table.target import Target
 from mnist_spark.table.tasks import write_files
 from tests.spark.tables import dataset_of, difference, expected, normal
@@ -53,7 +53,7 @@ def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
         done += 2 - len(failed)
         assert len(failed) < 2, failed
         for answer in failed:
-            assert answer["error"] == "TableError"
+            assert answer["error"] == "ConflictError"
             assert re.search("[Rr]un (the ingest|this one) again", answer["line"])
         right(path, tiny.dataset)
         versions = [answer["table_version"] for answer in answers if "error" not in answer]
@@ -62,6 +62,33 @@ def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
         versions_are_whole(tmp_path / f"t{number}", {0, 3500})
     if others == "columnar":
         assert done == 2 * ROUNDS  # ours wait for nobody and lose to nobody
+
+
+@pytest.mark.parametrize("writers", [("columnar", "spark"), ("spark", "columnar")])
+def test_a_transaction_happens_once(spark, tiny, tmp_path, writers):
+    path = tmp_path / "t"
+    options = {"target": path, "cache": tiny.cache, "layout": "binary", "spark": spark}
+
+    def write(number: int, writer: str) -> int | None:
+        report = ingest(tiny.description, writer=writer, transaction=number, **options)
+        return report.table_version
+
+    first = write(0, writers[0])
+    for writer in writers:
+        with pytest.raises(TableError, match="another run has written the table meanwhile"):
+            write(0, writer)
+    assert DeltaTable(str(path)).version() == first
+    second = write(3, writers[1])
+    for writer, late in zip(writers, (2, 3), strict=True):
+        with pytest.raises(TableError, match="no transaction from"):
+            write(late, writer)
+    table = DeltaTable(str(path))
+    assert (table.version(), table.transaction_version(NUMBERED)) == (second, 3)
+    assert first is not None
+    assert second == first + 1
+    right(path, tiny.dataset)
+    with pytest.raises(UsageError, match="only Delta tables have transactions"):
+        ingest(tiny.description, transaction=1, format="parquet", **options)
 
 
 def test_two_splits_at_once(drivers, tiny, tmp_path):

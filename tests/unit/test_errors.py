@@ -71,7 +71,7 @@ def test_pickle_and_within_keep_everything(kind):
 
 
 def test_exit_codes_and_builtin_kinship():
-    assert len(KINDS) == 10
+    assert len(KINDS) == 11
     for kind in KINDS:
         assert kind("what").exit_code == (2 if kind is UsageError else 1)
         assert issubclass(kind, ValueError) == (kind is UsageError)
