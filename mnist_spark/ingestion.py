@@ -99,7 +99,7 @@ def ingest(
         spark = spark or session.session(
             master, delta=needs_delta, tables=[place.text], batch=brief
         )
-    with steps("write"):
+    with steps("write"), session.lasting():
         way = choose_transport(
             transport,
             local=session.is_local(spark),

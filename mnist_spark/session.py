@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from mnist_spark._version import __version__
 from mnist_spark.errors import MnistSparkError, SparkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pyspark.sql import SparkSession
 
@@ -232,6 +233,24 @@ def is_local(spark: SparkSession) -> bool:
     """Whether the executors are this machine's: they see the driver's disk."""
     master = spark.conf.get("spark.master", "") or ""
     return not is_connect(spark) and re.match(r"local(\[|$)", master) is not None
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """For work with a session, which may end under it: its JVM killed, say.
+
+    Raises:
+        SparkError: it has. Py4j tells by a ConnectionError; what stores files has other errors.
+    """
+    try:
+        yield
+    except ConnectionError as error:
+        raise SparkError(
+            "the Spark session has ended under this job",
+            got=error.strerror or error,
+            hint="Look into Spark's log; if its JVM was killed for want of memory, lower"
+            " spark.driver.memory or the number of cores",
+        ) from error
 
 
 def from_spark(error: Exception) -> MnistSparkError:

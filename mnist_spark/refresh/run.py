@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_spark import cache as caching
-from mnist_spark import logs, storage
+from mnist_spark import logs, session, storage
 from mnist_spark._version import __version__
 from mnist_spark.catalog import Dataset
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
@@ -119,7 +119,7 @@ class _Run:
             table.name, table.dataset.name, _printable(table.target), Outcome.FAILED
         )
         try:
-            with self._turn(table):
+            with self._turn(table), session.lasting():
                 report = self._refresh(table, report)
                 if not self._dry_run:
                     report = _upkeep(table, report)
@@ -219,8 +219,6 @@ class _Run:
     @cached_property
     def _spark(self) -> SparkSession:
         """One session for all tables, started when the first needs it, as the neediest needs it."""
-        from mnist_spark import session
-
         delta, by_spark = False, []
         writers = set()
         for table in self._tables:

@@ -106,7 +106,8 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
     Raises:
         TableError: the target can't be written or may not be replaced.
         MnistSparkError: what an executor raised.
-        SparkError: Spark failed otherwise, or has ended.
+        SparkError: Spark failed otherwise.
+        ConnectionError: the session has ended, see :func:`mnist_spark.session.lasting`.
     """
     run: Callable[[SparkSession, WriteJob], Written]
     match table_format, writer:
@@ -125,13 +126,8 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         if isinstance(found, SparkError) and found.hint is None:
             raise _table_error(job.target, error) or found from error
         raise found from error
-    except ConnectionError as error:  # py4j's; what stores files has errors of its own
-        raise SparkError(
-            "the Spark session has ended under this job",
-            got=error.strerror or error,
-            hint="Look into Spark's log; if its JVM was killed for want of memory, lower"
-            " spark.driver.memory or the number of cores",
-        ) from error
+    except ConnectionError:
+        raise  # py4j's: the session's end is the caller's business
     except OSError as error:
         got = error.strerror or error
         raise TableError("cannot write the table", file=job.target, got=got) from error
