@@ -34,11 +34,16 @@ EXCLUDES = (
 """Dependencies of the connectors that Spark brings, or that they do without."""
 
 
-def packages(url: str) -> tuple[str, ...]:
-    """Maven coordinates of the URL's connector for the installed pyspark; empty if unknown."""
+def spark_version() -> str:
+    """Major and minor version of the installed pyspark, which jars are chosen by."""
     import pyspark
 
-    known = _PACKAGES.get(".".join(pyspark.__version__.split(".")[:2]), {})
+    return ".".join(pyspark.__version__.split(".")[:2])
+
+
+def packages(url: str) -> tuple[str, ...]:
+    """Maven coordinates of the URL's connector for the installed pyspark; empty if unknown."""
+    known = _PACKAGES.get(spark_version(), {})
     return known.get(_cloud(url), ())
 
 

@@ -81,7 +81,7 @@ def delta_package() -> str:
     """
     import pyspark
 
-    version = ".".join(pyspark.__version__.split(".")[:2])
+    version = connector.spark_version()
     if version not in _DELTA:
         raise SparkError(
             "no Delta Lake known for this Spark",

@@ -219,17 +219,16 @@ class _Run:
     @cached_property
     def _spark(self) -> SparkSession:
         """One session for all tables, started when the first needs it, as the neediest needs it."""
-        delta, by_spark = False, []
+        by_spark = []
         writers = set()
         for table in self._tables:
             # A table whose writer can't be told fails in its own turn.
             with contextlib.suppress(MnistSparkError):
                 choice = choose_writer(table.writer, table.target, table.format)
                 writers.add(choice.writer)
-                needed = (table.format, choice.writer) == (Format.DELTA, Writer.SPARK)
-                delta |= needed
-                by_spark += [table.target.text] * needed
-        delta |= any(table.target.needs_spark for table in self._tables)
+                if (table.format, choice.writer) == (Format.DELTA, Writer.SPARK):
+                    by_spark.append(table.target.text)
+        delta = bool(by_spark) or any(table.target.needs_spark for table in self._tables)
         brief = not delta and writers == {Writer.COLUMNAR}
         return session.session(self._master, delta=delta, tables=by_spark, batch=brief)
 

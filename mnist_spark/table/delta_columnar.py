@@ -178,9 +178,7 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
                 table = _create(job)
             # Else the last attempt's commit has succeeded, whatever it said.
             if not attempt or _own_version(table, job) is None:
-                latest = table.transaction_version(NUMBERED)
-                if job.transaction is not None and latest is not None and latest >= job.transaction:
-                    raise job.overtaken()
+                _check_not_overtaken(table, job)
                 # Rows of another dataset or layout, which --force replaces, fit to none of ours.
                 same = existing is None or is_same(existing, job.dataset, job.schema.layout)
                 _replace_rows(job, table, files, transaction, whole=job.whole or not same)
@@ -201,6 +199,14 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
         got=f"{_ATTEMPTS} commits of theirs",
         hint="Run the ingest again",
     )
+
+
+def _check_not_overtaken(table: DeltaTable, job: WriteJob) -> None:
+    if job.transaction is None:
+        return
+    latest = table.transaction_version(NUMBERED)
+    if latest is not None and latest >= job.transaction:
+        raise job.overtaken()
 
 
 def _create(job: WriteJob) -> DeltaTable:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
+from mnist_spark import storage
+
+CONNECT_SECONDS = float(storage.CONNECT_SECONDS)
+READ_SECONDS = float(storage.READ_SECONDS)
 """Without a byte for so long, a connection has failed."""
 TOTAL_SECONDS = 300.0
 """For a file from one mirror, retries and pauses included, and beyond it …"""

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from filelock import FileLock
 
 from tests.storage.servers import Azure, Cutter, cut_connections, free_port, running
 
 # The last version for Node 20.
 AZURITE = "3.35.0"
+# Lists from an offset, with which delta-rs finds what was committed last. Of an older one, which
+# passes over ``startFrom``, it says "Invalid table version".
+AZURITE_FOR_TABLES = "3.37.0"
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +36,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
-def azurite() -> Path:
+def azurite(version: str) -> Path:
     """Azurite's program, from npm, kept outside of the project."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("needs Node and npm for Azurite")
-    folder = platformdirs.user_cache_path("mnist-spark-tests") / f"azurite-{AZURITE}"
+    folder = platformdirs.user_cache_path("mnist-spark-tests") / f"azurite-{version}"
     script = folder / "node_modules/azurite/dist/src/blob/main.js"
     done = folder / "installed"
-    if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # of the processes that share the tests, one installs it
+        if done.exists():
+            return script
         command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-package-lock"]
-        command += ["--ignore-scripts", "--no-audit", "--no-fund", f"azurite@{AZURITE}"]
+        command += ["--ignore-scripts", "--no-audit", "--no-fund", f"azurite@{version}"]
         made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if made.returncode or not script.is_file():
             pytest.skip(f"needs Azurite from npm: {made.stderr.strip().splitlines()[-1:]}")
@@ -52,19 +57,31 @@ def azurite() -> Path:
     return script
 
 
-@pytest.fixture(scope="session")
-def azure(
-    azurite: Path, real_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Azure]:
-    from azure.storage import blob
-
-    folder = tmp_path_factory.mktemp("azurite")
+@contextlib.contextmanager
+def run_azurite(version: str, folder: Path) -> Iterator[Azure]:
+    """A server with nothing in it, whose files are in the folder."""
+    script = azurite(version)
     server = Azure(free_port())
-    command = ["node", str(azurite), "--blobHost", "127.0.0.1", "--blobPort", str(server.port)]
+    command = ["node", str(script), "--blobHost", "127.0.0.1", "--blobPort", str(server.port)]
     command += ["--location", str(folder), "--silent", "--skipApiVersionCheck"]
     command += ["--disableTelemetry"]
     accounts = f"{server.account}:{server.key}"
     with running(command, server.port, folder / "log", AZURITE_ACCOUNTS=accounts):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_for_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """An Azurite without containers, for Delta tables."""
+    with run_azurite(AZURITE_FOR_TABLES, tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    from azure.storage import blob
+
+    with run_azurite(AZURITE, tmp_path_factory.mktemp("azurite")) as server:
         with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
             for name, access in (("mnist", "blob"), ("private", None)):
                 container = client.create_container(name, public_access=access)

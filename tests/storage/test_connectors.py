@@ -8,22 +8,20 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from mnist_spark import connector, storage
+from mnist_spark import connector
 from mnist_spark.history import history
 from mnist_spark.sample import write_sample
 from mnist_spark.verify import verify
 from tests.spark.processes import Driver
-from tests.spark.tables import expected
 from tests.storage.servers import free_port
 from tests.storage.test_targets import (
     S3_KEY,
     S3_SECRET,
     Lake,
+    assert_rows,
     credentials_checked,
-    server,  # noqa: F401 - a fixture
 )
 
 WRONG = base64.b64encode(b"wrong" * 8).decode()
@@ -46,9 +44,10 @@ def s3(s3_endpoint, tmp_path_factory) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def azure(server) -> Lake:  # noqa: F811
+def azure(azure_for_tables) -> Lake:
     from azure.storage import blob
 
+    server = azure_for_tables
     with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
         client.create_container("hadoop")
     return Lake(
@@ -70,7 +69,7 @@ def events(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def driver(s3, azure, server, events) -> Iterator[Driver]:  # noqa: F811
+def driver(s3, azure, azure_for_tables, events) -> Iterator[Driver]:
     """The embedded session, told besides where Azurite is, and odd things of some buckets."""
     odd = {
         "s3a.bucket.nobody.endpoint": f"http://127.0.0.1:{free_port()}",
@@ -78,7 +77,7 @@ def driver(s3, azure, server, events) -> Iterator[Driver]:  # noqa: F811
         ".SystemPropertyCredentialsProvider",
         "azure.account.key.other.dfs.core.windows.net": WRONG,
         # Azurite has Blob storage's interface alone, without TLS, at another address.
-        "azure.abfs.endpoint": f"127.0.0.1:{server.port}",
+        "azure.abfs.endpoint": f"127.0.0.1:{azure_for_tables.port}",
         "azure.always.use.https": "false",
         "azure.fns.account.service.type": "BLOB",
         "azure.account.hns.enabled": "false",
@@ -117,12 +116,8 @@ def sample(tmp_path_factory):
 
 def assert_holds(url: str, dataset, cache: Path) -> None:
     assert verify(url, cache=cache).ok
-    place, options = storage.for_delta_rs(url)
-    told = {k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))}
-    told |= {k.lower(): v for k, v in os.environ.items() if k.startswith("AWS_")}
-    found = pl.read_delta(place, storage_options=told).sort("split", "index")
-    wanted = pl.DataFrame(expected(dataset, "binary")).sort("split", "index")
-    assert found.select(wanted.columns).equals(wanted)
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    assert_rows(url, dataset, "binary", keys)
 
 
 def test_a_life(lake, driver, events, sample):

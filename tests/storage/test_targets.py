@@ -7,16 +7,14 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
-import platformdirs
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -25,6 +23,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
 
 from mnist_spark import storage
+from mnist_spark.catalog import Dataset
 from mnist_spark.cli import main
 from mnist_spark.errors import UsageError
 from mnist_spark.history import history
@@ -35,9 +34,6 @@ from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
 from tests.spark.processes import Driver
 from tests.spark.tables import expected
-from tests.storage.servers import Azure, free_port, running
-
-AZURITE = "3.37.0"
 
 S3_KEY, S3_SECRET = "AKIATESTSOFTARGETS00", "kW8xQz7Lr0vTfYc2mHjN5bDpUeAoXiRgS1w9ZtBq"
 
@@ -82,34 +78,10 @@ def s3(s3_endpoint, tmp_path_factory) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Azure]:
-    """An Azurite that lists from an offset, with which delta-rs finds what was committed last.
-
-    Of an older one, which passes over ``startFrom``, it says "Invalid table version".
-    """
-    npm, folder = shutil.which("npm"), platformdirs.user_cache_path("mnist-spark-tests")
-    if npm is None:
-        pytest.skip("needs Node and npm for Azurite")
-    folder /= f"azurite-{AZURITE}"
-    script = folder / "node_modules/azurite/dist/src/blob/main.js"
-    if not script.is_file():
-        command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-package-lock"]
-        command += ["--ignore-scripts", "--no-audit", "--no-fund", f"azurite@{AZURITE}"]
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
-    home = tmp_path_factory.mktemp("azurite")
-    azure = Azure(free_port())
-    command = ["node", str(script), "--blobHost", "127.0.0.1", "--blobPort", str(azure.port)]
-    command += ["--location", str(home), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-    accounts = f"{azure.account}:{azure.key}"
-    with running(command, azure.port, home / "log", AZURITE_ACCOUNTS=accounts):
-        yield azure
-
-
-@pytest.fixture(scope="module")
-def azurite_lake(server) -> Lake:
+def azurite_lake(azure_for_tables) -> Lake:
     from azure.storage import blob
 
+    server = azure_for_tables
     with blob.BlobServiceClient.from_connection_string(server.connection()) as client:
         client.create_container("lake")
     sas = blob.generate_container_sas(
@@ -163,6 +135,20 @@ def lake(request, monkeypatch) -> Lake:
     return found
 
 
+def assert_rows(url: str, dataset: Dataset, layout: str, keys: Mapping[str, str]) -> None:
+    """Compares the table's rows, read by Polars, with the dataset's files.
+
+    Args:
+        keys: what Polars has to be told besides the place: it reads no profiles.
+    """
+    place, options = storage.for_delta_rs(url)
+    told = {k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))}
+    told |= {name.lower(): value for name, value in keys.items()}
+    rows = pl.read_delta(place, storage_options=told).sort("split", "index")
+    wanted = pl.DataFrame(expected(dataset, layout)).sort("split", "index")
+    assert rows.select(wanted.columns).equals(wanted)
+
+
 def test_a_life(lake, driver, sample, capsys):
     dataset, source = sample
     url = f"{lake.url}/life"
@@ -196,14 +182,8 @@ def test_a_life(lake, driver, sample, capsys):
     shown = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert main(["history", url]) == 0
-    place, options = storage.for_delta_rs(url)
-    options = {
-        k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))
-    }
-    options |= {k.lower(): v for k, v in lake.writing.items() if k.startswith("AWS_")}
-    rows = pl.read_delta(place, storage_options=options).sort("split", "index")
-    wanted = pl.DataFrame(expected(dataset, "columns")).sort("split", "index")
-    assert rows.select(wanted.columns).equals(wanted)
+    keys = {name: value for name, value in lake.writing.items() if name.startswith("AWS_")}
+    assert_rows(url, dataset, "columns", keys)
 
     reports = json.dumps([first, again, split])
     said = (shown.stdout + reports + "".join(capsys.readouterr())).encode()
