@@ -23,7 +23,7 @@ $(VENV)/installed: setup.cfg pyproject.toml conf/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[spark,dev]'
 	touch $@
 
-FIND_JAVA := $(BIN)/python -c 'import mnist_spark.session as s; s.find_java()'
+FIND_JAVA := $(BIN)/python -c 'import mnist_spark.spark.session as s; s.find_java()'
 
 java: $(VENV)/installed
 	@$(FIND_JAVA) 2>/dev/null && exit; \

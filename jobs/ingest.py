@@ -5,7 +5,7 @@ spark-submit --properties-file conf/spark-defaults.conf jobs/ingest.py --target 
 
 import sys
 
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["ingest", *sys.argv[1:]]))

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 import mnist_spark
-from mnist_spark import cli
+from mnist_spark.cli import main as cli
 from mnist_spark.errors import DownloadError
 
 

@@ -17,19 +17,19 @@ from mnist_spark._version import __version__
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mnist_spark.catalog import datasets
+    from mnist_spark.catalog.dataset import datasets
+    from mnist_spark.idx.load import load_data
+    from mnist_spark.idx.sample import write_sample
     from mnist_spark.ingestion import ingest
-    from mnist_spark.load import load_data
-    from mnist_spark.opendatasets import EMNIST, KMNIST, MNIST, QMNIST, FashionMNIST
-    from mnist_spark.pictures import (
+    from mnist_spark.opendatasets.datasets import EMNIST, KMNIST, MNIST, QMNIST, FashionMNIST
+    from mnist_spark.pictures.plots import (
         plot_classes,
         plot_digits,
         plot_labels,
         plot_means,
         preview,
     )
-    from mnist_spark.report import IngestReport
-    from mnist_spark.sample import write_sample
+    from mnist_spark.table.report import IngestReport
 
 __all__ = [
     "EMNIST",
@@ -55,21 +55,21 @@ __all__ = [
 # Imported when first asked for: executors need to decode, not to download, and so neither the
 # libraries for it nor the time to import them.
 _MODULES = {
-    "EMNIST": "opendatasets",
-    "KMNIST": "opendatasets",
-    "MNIST": "opendatasets",
-    "QMNIST": "opendatasets",
-    "FashionMNIST": "opendatasets",
-    "IngestReport": "report",
-    "datasets": "catalog",
+    "EMNIST": "opendatasets.datasets",
+    "KMNIST": "opendatasets.datasets",
+    "MNIST": "opendatasets.datasets",
+    "QMNIST": "opendatasets.datasets",
+    "FashionMNIST": "opendatasets.datasets",
+    "IngestReport": "table.report",
+    "datasets": "catalog.dataset",
     "ingest": "ingestion",
-    "load_data": "load",
-    "plot_classes": "pictures",
-    "plot_digits": "pictures",
-    "plot_labels": "pictures",
-    "plot_means": "pictures",
-    "preview": "pictures",
-    "write_sample": "sample",
+    "load_data": "idx.load",
+    "plot_classes": "pictures.plots",
+    "plot_digits": "pictures.plots",
+    "plot_labels": "pictures.plots",
+    "plot_means": "pictures.plots",
+    "preview": "pictures.plots",
+    "write_sample": "idx.sample",
 }
 
 
@@ -87,6 +87,6 @@ def __dir__() -> list[str]:
 
 def register(spark: SparkSession) -> None:
     """Makes the formats ``idx`` and ``mnist`` known to a session, classic or Connect."""
-    from mnist_spark import source
+    from mnist_spark.spark import formats as source
 
     source.register(spark)

@@ -2,6 +2,6 @@
 
 import sys
 
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
 
 sys.exit(main())

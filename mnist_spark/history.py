@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark import session
 from mnist_spark.errors import TableError
+from mnist_spark.spark import session
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:

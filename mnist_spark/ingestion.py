@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mnist_spark import catalog, session
 from mnist_spark._version import __version__
-from mnist_spark.cache import cache_folder
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import UsageError, one_of
-from mnist_spark.prepare import Steps, prepare
-from mnist_spark.report import IngestReport, SourceFile
-from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import Format, Writer, choose_writer, write
+from mnist_spark.ranges.transport import Transport, choose_transport
+from mnist_spark.spark import session
 from mnist_spark.table.job import WriteJob
+from mnist_spark.table.report import IngestReport, SourceFile
 from mnist_spark.table.target import Target
-from mnist_spark.transport import Transport, choose_transport
+from mnist_spark.table.write import Format, Writer, choose_writer, write
 
 if TYPE_CHECKING:
     import os
@@ -67,7 +68,7 @@ def ingest(
         transaction: for schedulers that may run twice, a number that grows from write to write of
             a Delta table: if the table has this one or a later one, nothing is written, and that
             is an error.
-        batch: nothing else will run in the embedded session, see :mod:`mnist_spark.session`.
+        batch: nothing else will run in the embedded session, see :mod:`mnist_spark.spark.session`.
         spark: session to use; default: the active one, else an embedded local one.
 
     Raises:

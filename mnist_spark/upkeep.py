@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark import session, storage
 from mnist_spark.errors import MnistSparkError, TableError, UsageError
-from mnist_spark.table.files import sizes_in
+from mnist_spark.spark import session
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.files import sizes_in
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:

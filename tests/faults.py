@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 
 # Type code → struct's letter, bytes, NumPy's name.
 TYPES = {

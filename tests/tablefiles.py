@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema, write_deltalake
 
-from mnist_spark import catalog, idx
-from mnist_spark.decode import decode
-from mnist_spark.prepare import prepare
-from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.batches import decode
+from mnist_spark.download.split import prepare
+from mnist_spark.idx import format as idx
 from mnist_spark.table.parquet import METADATA
 from mnist_spark.table.properties import table_properties
 

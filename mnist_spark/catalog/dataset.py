@@ -1,6 +1,6 @@
 """Which datasets there are: files, sizes, digests, shapes, classes, mirrors. Read from TOML.
 
-``catalog.toml`` beside this module has the published datasets. The same tables in a file of
+``datasets.toml`` beside this module has the published datasets. The same tables in a file of
 one's own describe any other pair of IDX files.
 """
 
@@ -162,9 +162,9 @@ class Dataset:
 
 @cache
 def datasets() -> dict[str, Dataset]:
-    """The published datasets by name, from the package's ``catalog.toml``."""
-    text = resources.files("mnist_spark").joinpath("catalog.toml").read_text("utf-8")
-    return parse(text, "catalog.toml")
+    """The published datasets by name, from the package's ``datasets.toml``."""
+    text = resources.files("mnist_spark.catalog").joinpath("datasets.toml").read_text("utf-8")
+    return parse(text, "datasets.toml")
 
 
 def find(name: str) -> Dataset:

@@ -15,7 +15,7 @@ from mnist_spark.errors import LayoutError
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
 
-    from mnist_spark.catalog import Dataset
+    from mnist_spark.catalog.dataset import Dataset
 
 
 class Layout(StrEnum):

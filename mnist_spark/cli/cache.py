@@ -6,10 +6,10 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnist_spark import inventory
-from mnist_spark.cache import PAYLOADS, cache_folder
+from mnist_spark.download import inventory
+from mnist_spark.download.cache import PAYLOADS, cache_folder
+from mnist_spark.download.inventory import State
 from mnist_spark.errors import IntegrityError, UsageError, printable
-from mnist_spark.inventory import State
 
 
 def add(parser: argparse.ArgumentParser) -> None:

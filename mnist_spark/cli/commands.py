@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from mnist_spark.commands import (
+from mnist_spark.cli import (
     cache,
     datasets,
     download,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 
 
 def add(parser: argparse.ArgumentParser) -> None:

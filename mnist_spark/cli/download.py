@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mnist_spark import catalog
-from mnist_spark.commands.arguments import add_dataset, add_source
-from mnist_spark.files import FileDataset
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli.arguments import add_dataset, add_source
+from mnist_spark.opendatasets.files import FileDataset
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mnist_spark import catalog
-from mnist_spark.commands.arguments import add_dataset, add_source, positive
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout
+from mnist_spark.cli.arguments import add_dataset, add_source, positive
 from mnist_spark.errors import UsageError
 from mnist_spark.ingestion import ingest
-from mnist_spark.schema import Layout
-from mnist_spark.table import Format, Writer
-from mnist_spark.transport import Transport
+from mnist_spark.ranges.transport import Transport
+from mnist_spark.table.write import Format, Writer
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from mnist_spark import idx
 from mnist_spark.errors import IdxError
+from mnist_spark.idx import format as idx
 
 
 def add(parser: argparse.ArgumentParser) -> None:

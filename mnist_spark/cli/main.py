@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mnist_spark._version import __version__
-from mnist_spark.commands import COMMANDS
+from mnist_spark.cli.commands import COMMANDS
 from mnist_spark.errors import MnistSparkError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mnist_spark import catalog
-from mnist_spark.commands.arguments import add_source
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli.arguments import add_source
 from mnist_spark.errors import MnistSparkError, UsageError
 
 
@@ -22,8 +22,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw random records and the label histogram of a table or a dataset."""
     # Not at the top: other commands need none of what these import.
-    from mnist_spark.pictures import preview
-    from mnist_spark.tabular import TabularDataset
+    from mnist_spark.opendatasets.tabular import TabularDataset
+    from mnist_spark.pictures.plots import preview
 
     path: Path = args.output.absolute()
     if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():

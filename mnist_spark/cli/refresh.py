@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark import logs
 from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.refresh import logs
 
 if TYPE_CHECKING:
     from mnist_spark.refresh.report import RefreshReport
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> RefreshReport:
     from mnist_spark.refresh import metrics
     from mnist_spark.refresh.run import refresh
-    from mnist_spark.report import write_whole
+    from mnist_spark.table.report import write_whole
 
     for option, path in (("--report", args.report), ("--metrics", args.metrics)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):

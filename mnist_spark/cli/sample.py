@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mnist_spark.sample import write_sample
+from mnist_spark.idx.sample import write_sample
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mnist_spark.staging import unstage
+from mnist_spark.ranges.staging import unstage
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mnist_spark import catalog, session
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import IntegrityError
-from mnist_spark.report import write_whole
+from mnist_spark.spark import session
+from mnist_spark.table.report import write_whole
 from mnist_spark.verify import verify
 
 

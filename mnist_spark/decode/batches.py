@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_spark import idx
+from mnist_spark.catalog.schema import Layout, TableSchema
 from mnist_spark.errors import IdxError, LayoutError
-from mnist_spark.ranges import RecordRange
-from mnist_spark.schema import Layout, TableSchema
-from mnist_spark.transport import RangeTask, open_piece
+from mnist_spark.idx import format as idx
+from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.transport import RangeTask, open_piece
 
 BATCH_BYTES = 8 << 20
 """Decoded bytes per record batch that is handed to Spark: small, as Spark turns it into rows."""
@@ -40,7 +40,7 @@ def decode_range(
     Args:
         task: the range and where its bytes are: images of rank 3; labels of rank 1, or of rank 2
             if the schema has extra labels.
-        schema: from :func:`mnist_spark.schema.table_schema`.
+        schema: from :func:`mnist_spark.catalog.schema.table_schema`.
         batch_bytes: decoded bytes per batch at most.
 
     Yields:

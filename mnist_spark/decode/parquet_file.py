@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mnist_spark.decode import decode_range
-from mnist_spark.ranges import RecordRange
-from mnist_spark.schema import TableSchema
-from mnist_spark.table.files import new_file
-from mnist_spark.trace import TaskTrace, trace
-from mnist_spark.transport import RangeTask
+from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.decode.batches import decode_range
+from mnist_spark.decode.trace import TaskTrace, trace
+from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.transport import RangeTask
+from mnist_spark.storage.files import new_file
 
 ROW_GROUP_BYTES = 96 << 20
 """Decoded bytes per row group: 64,000 records of 28×28. Larger ones compress hardly better and
@@ -57,7 +57,7 @@ class DataFile:
         return self.trace.records
 
     def row(self) -> tuple[Any, ...]:
-        """All values, flat, as Spark takes them: :data:`mnist_spark.table.tasks.DATA_FILE`."""
+        """All values, flat, as Spark takes them: :data:`mnist_spark.spark.tasks.DATA_FILE`."""
         return self.path, self.size, self.statistics, *astuple(self.trace)
 
 

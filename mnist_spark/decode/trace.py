@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mnist_spark._version import __version__
 from mnist_spark.errors import SparkError
-from mnist_spark.ranges import RecordRange
+from mnist_spark.ranges.plan import RecordRange
 
 
 @dataclass(frozen=True, order=True)

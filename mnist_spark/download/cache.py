@@ -5,10 +5,10 @@
     <cache>/<dataset>/<file>          a published file, verified
     <cache>/<dataset>/<file>.json     where it came from (:class:`Origin`)
     <cache>/<dataset>/<file>.bad-…    the last damaged file that was found in its place
-    <cache>/payloads/<digest>.idx     decompressed files, see :mod:`mnist_spark.payload`
+    <cache>/payloads/<digest>.idx     decompressed files, see :mod:`mnist_spark.download.payload`
     <cache>/archives/<file>           zip archives, each for all datasets that are in it
 
-What is in it: :mod:`mnist_spark.inventory`.
+What is in it: :mod:`mnist_spark.download.inventory`.
 
 Names that begin with a dot are locks and temporary files. What has no dot is complete: it got
 there by a rename. Readers need no lock and no right to write, but check what they read.
@@ -34,7 +34,7 @@ from typing import IO
 import filelock
 import platformdirs
 
-from mnist_spark.catalog import File
+from mnist_spark.catalog.dataset import File
 from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, UsageError
 
 VARIABLE = "MNIST_SPARK_CACHE"

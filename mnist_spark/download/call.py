@@ -1,4 +1,4 @@
-"""One call of :func:`mnist_spark.download.fetch`: what its threads, one per file, share."""
+"""One call of :func:`mnist_spark.download.fetch.fetch`: what its threads, one per file, share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-from mnist_spark.catalog import File
+from mnist_spark.catalog.dataset import File
 from mnist_spark.download.sources import Source
 
 

@@ -1,7 +1,7 @@
 """Cloud storage's answers, by fsspec: a file, the rest of one, or whether one has changed.
 
-One try each. Which backend, and with whose credentials, is :mod:`mnist_spark.storage`'s; whether
-it's tried again the package's.
+One try each. :mod:`mnist_spark.storage.filesystem` picks the backend and its credentials;
+:mod:`mnist_spark.download.transfer` tries again.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from mnist_spark import storage
+from mnist_spark.download import limits
+from mnist_spark.download.answers import Answer, Facts, Probe, UnusableError
+from mnist_spark.download.part import Part
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.transfer import limits
-from mnist_spark.transfer.answers import Answer, Facts, Probe, UnusableError
-from mnist_spark.transfer.part import Part
+from mnist_spark.storage import filesystem as storage
 
 _CHUNK_BYTES = 1 << 20
 

@@ -1,6 +1,6 @@
 """One HTTP request: connections, TLS, redirects and the deadline, up to the answer's head.
 
-What the answer means is :mod:`~mnist_spark.transfer.http`'s.
+What the answer means is :mod:`~mnist_spark.download.http`'s.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from mnist_spark._version import __version__
-from mnist_spark.storage import redact
-from mnist_spark.transfer import limits
-from mnist_spark.transfer.answers import UnusableError
-from mnist_spark.transfer.failures import network_errors
+from mnist_spark.download import limits
+from mnist_spark.download.answers import UnusableError
+from mnist_spark.download.failures import network_errors
+from mnist_spark.storage.filesystem import redact
 
 _HEADERS = {
     # Files are wanted as published: no compression on the way, so none to undo.

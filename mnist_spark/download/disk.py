@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from mnist_spark import cache as caching
-from mnist_spark.catalog import File
+from mnist_spark.catalog.dataset import File
+from mnist_spark.download import cache as caching
 from mnist_spark.download.outcome import Fetched, reason_of
 from mnist_spark.download.places import Place
+from mnist_spark.download.transfer import UnusableError
 from mnist_spark.errors import IntegrityError
-from mnist_spark.transfer import UnusableError
 
 
 def from_cache(path: Path, file: File, urls: set[str]) -> Fetched | None:

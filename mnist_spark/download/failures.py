@@ -1,7 +1,7 @@
 """What the network did wrong, as reasons short enough for one line and without secrets.
 
-What servers answer properly, status codes for example, is :mod:`~mnist_spark.transfer.http`'s;
-cloud storage's failures are :mod:`mnist_spark.storage`'s.
+What servers answer properly, status codes for example, is :mod:`~mnist_spark.download.http`'s;
+cloud storage's failures are :mod:`mnist_spark.storage.filesystem`'s.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from http.client import IncompleteRead
 import requests
 import urllib3
 
-from mnist_spark.transfer import limits
-from mnist_spark.transfer.answers import UnusableError
+from mnist_spark.download import limits
+from mnist_spark.download.answers import UnusableError
 
 
 @contextlib.contextmanager

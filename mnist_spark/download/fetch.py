@@ -30,8 +30,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
 from pathlib import Path
 
-from mnist_spark import storage
-from mnist_spark.catalog import Dataset, File, Split
+from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download.call import Call
 from mnist_spark.download.file import fetch_file
 from mnist_spark.download.member import Members
@@ -39,6 +38,7 @@ from mnist_spark.download.outcome import Fetched, Outcome, listed
 from mnist_spark.download.places import as_published, in_users_source
 from mnist_spark.download.sources import parse_source
 from mnist_spark.errors import DownloadError
+from mnist_spark.storage import filesystem as storage
 
 __all__ = ["Fetched", "fetch"]
 
@@ -59,7 +59,7 @@ def fetch(
         source: instead of the dataset's mirrors: a folder, whose files are used in place, or a
             base URL to which the file names are appended, see
             :mod:`~mnist_spark.download.places`.
-        cache: the folder from :func:`mnist_spark.cache.cache_folder`.
+        cache: the folder from :func:`mnist_spark.download.cache.cache_folder`.
         progress: bars for what is downloaded; None shows them in terminals and notebooks.
 
     Returns:

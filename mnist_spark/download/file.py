@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnist_spark import cache as caching
-from mnist_spark.catalog import File
+from mnist_spark.catalog.dataset import File
+from mnist_spark.download import cache as caching
 from mnist_spark.download.call import Call
 from mnist_spark.download.disk import from_cache, from_folder
 from mnist_spark.download.mirror import from_mirror
 from mnist_spark.download.outcome import Failure, Fetched, Outcome
 from mnist_spark.download.places import Place
 from mnist_spark.download.sources import Source, file_url
+from mnist_spark.download.transfer import UnusableError, sleep
 from mnist_spark.errors import DownloadError, IntegrityError
-from mnist_spark.storage import redact
-from mnist_spark.transfer import UnusableError, sleep
+from mnist_spark.storage.filesystem import redact
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """HTTP's answers: a file, the rest of one, whether one has changed, or a status that says no.
 
-One try each; how a request gets its answer is :mod:`~mnist_spark.transfer.connection`'s, whether
+One try each; how a request gets its answer is :mod:`~mnist_spark.download.connection`'s, whether
 it's tried again the package's.
 """
 
@@ -16,11 +16,11 @@ from http.client import IncompleteRead, responses
 import requests
 import urllib3
 
-from mnist_spark.transfer import limits
-from mnist_spark.transfer.answers import Answer, Facts, Probe, UnusableError
-from mnist_spark.transfer.connection import request
-from mnist_spark.transfer.failures import network_errors
-from mnist_spark.transfer.part import Part
+from mnist_spark.download import limits
+from mnist_spark.download.answers import Answer, Facts, Probe, UnusableError
+from mnist_spark.download.connection import request
+from mnist_spark.download.failures import network_errors
+from mnist_spark.download.part import Part
 
 _CHUNK_BYTES = 64 << 10
 

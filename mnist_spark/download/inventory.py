@@ -1,8 +1,8 @@
 """What is in the cache folder: listed, verified, cleaned. For ``mnist-spark cache``.
 
 Only what this package has put there counts: published files of the catalog or with a record beside
-them (:class:`mnist_spark.cache.Origin`), payloads, and what belongs to those by its name. Nothing
-else is read, listed or removed, and no symbolic link is followed: someone may have named their
+them (:class:`mnist_spark.download.cache.Origin`), payloads, and what belongs to those by its name.
+Nothing else is read, listed or removed, and no symbolic link is followed: someone may have named their
 home folder as the cache.
 """
 
@@ -19,8 +19,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import cache as caching
 from mnist_spark.errors import IntegrityError, MnistSparkError
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
@@ -191,7 +191,7 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
 
 @contextlib.contextmanager
 def _locked(base: Path) -> Iterator[None]:
-    """Like :func:`mnist_spark.cache.locked`, but without waiting.
+    """Like :func:`mnist_spark.download.cache.locked`, but without waiting.
 
     A file that a source has uncompressed, or compressed, is put in place under the lock of the
     published one, whose name has ``.gz`` or hasn't.

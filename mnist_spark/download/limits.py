@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnist_spark import storage
+from mnist_spark.storage import filesystem as storage
 
 CONNECT_SECONDS = float(storage.CONNECT_SECONDS)
 READ_SECONDS = float(storage.READ_SECONDS)

@@ -1,6 +1,6 @@
 """Files that are published within an archive, copied out of it into the cache.
 
-Reading archives is :mod:`mnist_spark.archive`'s, fetching them whole
+Reading archives is :mod:`mnist_spark.download.archive`'s, fetching them whole
 :mod:`~mnist_spark.download.file`'s.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from mnist_spark import archive as archives
-from mnist_spark import cache as caching
-from mnist_spark.catalog import Archive, File
+from mnist_spark.catalog.dataset import Archive, File
+from mnist_spark.download import archive as archives
+from mnist_spark.download import cache as caching
 from mnist_spark.download.call import Call
 from mnist_spark.download.disk import check, from_cache, most_bytes
 from mnist_spark.download.file import fetch_file
@@ -22,7 +22,7 @@ from mnist_spark.download.outcome import Failure, Fetched, Outcome
 from mnist_spark.download.places import as_published
 from mnist_spark.download.sources import file_url
 from mnist_spark.errors import DownloadError, IntegrityError
-from mnist_spark.storage import redact
+from mnist_spark.storage.filesystem import redact
 
 
 class Members:

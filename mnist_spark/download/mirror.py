@@ -1,6 +1,6 @@
 """A published file from one mirror into the cache.
 
-How its bytes come is :mod:`mnist_spark.transfer`'s, which mirror is asked when
+How its bytes come is :mod:`mnist_spark.download.transfer`'s, which mirror is asked when
 :mod:`~mnist_spark.download.file`'s.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_spark import cache as caching
+from mnist_spark.download import cache as caching
 from mnist_spark.download.call import Call
 from mnist_spark.download.disk import check, most_bytes
 from mnist_spark.download.outcome import Fetched, reason_of
 from mnist_spark.download.places import Place
 from mnist_spark.download.sources import file_url
+from mnist_spark.download.transfer import UnusableError, transfer
 from mnist_spark.errors import IntegrityError
-from mnist_spark.storage import redact
-from mnist_spark.transfer import UnusableError, transfer
+from mnist_spark.storage.filesystem import redact
 
 
 def from_mirror(
@@ -28,7 +28,7 @@ def from_mirror(
     Args:
         base: the mirror's URL.
         folder: the dataset's in the cache.
-        attempts: as :func:`mnist_spark.transfer.transfer` takes them.
+        attempts: as :func:`mnist_spark.download.transfer.transfer` takes them.
 
     Raises:
         UnusableError: the mirror doesn't have it, or not as it should be.

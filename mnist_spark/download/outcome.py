@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from mnist_spark.catalog import File
+from mnist_spark.catalog.dataset import File
 from mnist_spark.errors import IntegrityError
 
 

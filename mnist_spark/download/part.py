@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-from mnist_spark.transfer.answers import UnusableError
+from mnist_spark.download.answers import UnusableError
 
 
 @dataclass

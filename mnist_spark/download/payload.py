@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_spark import cache as caching
-from mnist_spark import idx
-from mnist_spark.catalog import File
-from mnist_spark.download import Fetched
+from mnist_spark.catalog.dataset import File
+from mnist_spark.download import cache as caching
+from mnist_spark.download.fetch import Fetched
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
+from mnist_spark.idx import format as idx
 
 _CHUNK_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def unpack(fetched: Fetched, cache: Path) -> Payload:
     that are stored column by column are set right here, once, and nobody after this need know.
 
     Args:
-        cache: the folder from :func:`mnist_spark.cache.cache_folder`.
+        cache: the folder from :func:`mnist_spark.download.cache.cache_folder`.
 
     Raises:
         IntegrityError: damaged, truncated or overlong gzip, or another size or digest than the
@@ -141,7 +141,7 @@ def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
     Raises:
         IdxError: its header isn't that of images.
     """
-    size = 16  # of the header of images, see mnist_spark.idx
+    size = 16  # of the header of images, see mnist_spark.idx.format
     header: idx.Header | None = None
     rest = bytearray()
     for chunk in chunks:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mnist_spark.catalog import Dataset, File
+from mnist_spark.catalog.dataset import Dataset, File
 
 
 @dataclass(frozen=True)

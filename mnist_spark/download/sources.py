@@ -11,9 +11,9 @@ from typing import TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from mnist_spark import storage
 from mnist_spark.errors import UsageError
-from mnist_spark.storage import redact
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.filesystem import redact
 
 Source: TypeAlias = Path | str
 """A folder, or a base URL."""

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_spark import catalog, idx, payload
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download import payload
+from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
-from mnist_spark.pair import Pair, open_pair
-from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import Pair, open_pair
 
 
 class Steps(dict[str, float]):

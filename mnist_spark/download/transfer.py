@@ -1,16 +1,16 @@
 """One transfer: what one URL has, into a file, with every failure as a short reason.
 
 Time-outs, retries, resuming, redirects, TLS and limits are in this package, retries and deadlines
-here; which URL comes next is not (:mod:`mnist_spark.download`).
+here; which URL comes next is not (:mod:`mnist_spark.download.fetch`).
 
 =======================================  ========================================
-:mod:`~mnist_spark.transfer.limits`      how long, how often
-:mod:`~mnist_spark.transfer.answers`     what servers may answer
-:mod:`~mnist_spark.transfer.part`        the file under way
-:mod:`~mnist_spark.transfer.failures`    what the network did wrong
-:mod:`~mnist_spark.transfer.connection`  an HTTP request, up to the answer's head
-:mod:`~mnist_spark.transfer.http`        one try by HTTP
-:mod:`~mnist_spark.transfer.cloud`       one try from cloud storage
+:mod:`~mnist_spark.download.limits`      how long, how often
+:mod:`~mnist_spark.download.answers`     what servers may answer
+:mod:`~mnist_spark.download.part`        the file under way
+:mod:`~mnist_spark.download.failures`    what the network did wrong
+:mod:`~mnist_spark.download.connection`  an HTTP request, up to the answer's head
+:mod:`~mnist_spark.download.http`        one try by HTTP
+:mod:`~mnist_spark.download.cloud`       one try from cloud storage
 =======================================  ========================================
 """
 
@@ -22,11 +22,11 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from mnist_spark import storage
-from mnist_spark.storage import redact
-from mnist_spark.transfer import cloud, http, limits
-from mnist_spark.transfer.answers import Answer, Probe, UnusableError
-from mnist_spark.transfer.part import Part
+from mnist_spark.download import cloud, http, limits
+from mnist_spark.download.answers import Answer, Probe, UnusableError
+from mnist_spark.download.part import Part
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.filesystem import redact
 
 __all__ = ["Answer", "Probe", "UnusableError", "probe", "sleep", "transfer"]
 
@@ -93,7 +93,7 @@ def probe(url: str, etag: str | None = None, last_modified: str | None = None) -
 
     Args:
         url: with what it takes to get in, for example a SAS token; ``Origin.url`` is without.
-        etag, last_modified: what the file had, see :class:`mnist_spark.cache.Origin`.
+        etag, last_modified: what the file had, see :class:`mnist_spark.download.cache.Origin`.
     """
     ask = cloud.probe if storage.is_cloud(url) else http.probe
     try:

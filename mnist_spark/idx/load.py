@@ -11,9 +11,9 @@ from io import BufferedReader
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark import idx
-from mnist_spark.cache import inflate
+from mnist_spark.download.cache import inflate
 from mnist_spark.errors import IdxError
+from mnist_spark.idx import format as idx
 
 _GZIP = b"\x1f\x8b"
 

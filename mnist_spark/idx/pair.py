@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnist_spark import idx
-from mnist_spark.ranges import SplitSize
+from mnist_spark.idx import format as idx
+from mnist_spark.ranges.plan import SplitSize
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -
     """Reads and checks both headers.
 
     Args:
-        label_columns: values per label, see :func:`mnist_spark.idx.check_pair`.
+        label_columns: values per label, see :func:`mnist_spark.idx.format.check_pair`.
 
     Raises:
         IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.

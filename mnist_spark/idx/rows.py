@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark import idx
+from mnist_spark.idx import format as idx
 
 _CHUNK_BYTES = 1 << 20
 

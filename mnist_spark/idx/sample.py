@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark import catalog
 from mnist_spark._version import __version__
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
-from mnist_spark.idx import ELEMENT_TYPES, Header
+from mnist_spark.idx.format import ELEMENT_TYPES, Header
 
 SIDE = 28
 """Rows and columns of an image."""

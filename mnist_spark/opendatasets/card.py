@@ -21,15 +21,15 @@ from urllib.request import url2pathname
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark import cache as caching
-from mnist_spark import idx
-from mnist_spark.catalog import Dataset, File, Split
+from mnist_spark.catalog.dataset import Dataset, File, Split
+from mnist_spark.download import cache as caching
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.storage import redact
+from mnist_spark.idx import format as idx
+from mnist_spark.storage.filesystem import redact
 
 if TYPE_CHECKING:
-    from mnist_spark.files import FileDataset
-    from mnist_spark.tabular import TabularDataset
+    from mnist_spark.opendatasets.files import FileDataset
+    from mnist_spark.opendatasets.tabular import TabularDataset
 
 _STRIP_IMAGES = 20
 _STRIP_BYTES = 64 << 20

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from typing import ClassVar
 
-from mnist_spark import catalog
-from mnist_spark.files import FileDataset
-from mnist_spark.tabular import TabularDataset
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.opendatasets.files import FileDataset
+from mnist_spark.opendatasets.tabular import TabularDataset
 
 
 class OpenDataset:

@@ -25,7 +25,7 @@ def write_parquet(folder: str | os.PathLike[str], tables: Iterator[pa.Table]) ->
     with _new_folder(folder) as (new, final):
         name = "part-00000.parquet"
         first = next(tables)
-        # As in mnist_spark.table.encode: the fastest level, no statistics of 784 pixel columns.
+        # As in mnist_spark.decode.parquet_file: the fastest level, no statistics of pixels.
         with pa.parquet.ParquetWriter(
             new / name,
             first.schema,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog
-from mnist_spark.catalog import File
-from mnist_spark.download import Fetched, fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.dataset import File
+from mnist_spark.download import cache as caching
+from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.mount import Mount, temporary_folder
+from mnist_spark.opendatasets.mount import Mount, temporary_folder
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +38,7 @@ class FileDataset:
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        from mnist_spark.card import card
+        from mnist_spark.opendatasets.card import card
 
         return card(self, {"Files": ", ".join(self.to_path())})
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Self
 from uuid import uuid4
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MountError
 
 READY = b"mounted\n"
@@ -35,7 +35,7 @@ GRACE_SECONDS = 5.0
 # What can be imported here must be importable there: notebooks and zips change sys.path.
 _BOOT = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from mnist_spark import mount_server; mount_server.main()"
+    "from mnist_spark.opendatasets import mount_server; mount_server.main()"
 )
 _HINT = 'Install "mnist-spark[mount]" and FUSE (Debian: apt-get install fuse3), or use download()'
 _log = logging.getLogger(__name__)

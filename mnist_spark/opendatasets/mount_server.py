@@ -1,4 +1,4 @@
-"""The process that serves a mounted dataset through FUSE; :mod:`mnist_spark.mount` starts it."""
+"""The process that serves a mounted dataset through FUSE; ``opendatasets.mount`` starts it."""
 # ruff: noqa: ARG002 - FUSE's own signatures
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mnist_spark.cache import cache_folder
-from mnist_spark.catalog import File, Split
-from mnist_spark.download import fetch
+from mnist_spark.catalog.dataset import File, Split
+from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import IntegrityError, MnistSparkError
-from mnist_spark.mount import FAILED, GRACE_SECONDS, READY, Request
+from mnist_spark.opendatasets.mount import FAILED, GRACE_SECONDS, READY, Request
 
 try:
     import mfusepy  # type: ignore[import-untyped]
@@ -117,8 +117,8 @@ class Files:
 def main() -> None:
     """Serves the request on standard input until that is closed or the process that sent it ends.
 
-    Prints :data:`mnist_spark.mount.READY` when the folder is mounted, and on standard error a line
-    that begins with :data:`mnist_spark.mount.FAILED` for each file that could not be had.
+    Prints ``READY`` when the folder is mounted, and on standard error a line that begins with
+    ``FAILED`` for each file that could not be had.
     """
     request: Request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

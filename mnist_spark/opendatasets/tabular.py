@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark import catalog, export
-from mnist_spark.cache import cache_folder
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema
+from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import MnistSparkError, UsageError
-from mnist_spark.pair import Pair
-from mnist_spark.prepare import prepare
-from mnist_spark.rows import Positions, Values, read_records
-from mnist_spark.schema import Layout, TableSchema, catalog_schema
-from mnist_spark.selection import Selection
-from mnist_spark.session import session
+from mnist_spark.idx.pair import Pair
+from mnist_spark.idx.rows import Positions, Values, read_records
+from mnist_spark.opendatasets import export
+from mnist_spark.opendatasets.selection import Selection
+from mnist_spark.spark.session import session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ class TabularDataset:
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        from mnist_spark.card import card
+        from mnist_spark.opendatasets.card import card
 
         positions = self._selection.positions()
         facts = {"Rows": f"{len(positions):,} × {len(self._names)} columns"}
@@ -158,7 +159,7 @@ class TabularDataset:
             SparkError: no session could be started.
         """
         spark = spark or session()
-        from mnist_spark.source import register
+        from mnist_spark.spark.formats import register
 
         register(spark)
         firsts = self._firsts()

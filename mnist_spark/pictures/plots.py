@@ -2,7 +2,7 @@
 
 What to draw is told by the first argument of each function:
 
-- a :class:`~mnist_spark.tabular.TabularDataset`,
+- a :class:`~mnist_spark.opendatasets.tabular.TabularDataset`,
 - the name of a dataset in the catalog, or a ``.toml`` file that describes one,
 - the path of a Delta or Parquet table, which is read without Spark, or the name of a catalog table,
   which Spark reads. A folder that is called like a dataset is ``./mnist``.
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.pictures.records import Records, open_records
-from mnist_spark.tabular import TabularDataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def plot_digits(
     """Random records with their labels: a row of 30, or a whole page with ``count=600``.
 
     Args:
-        what: dataset or table, see :mod:`mnist_spark.pictures`.
+        what: dataset or table, see :mod:`mnist_spark.pictures.plots`.
         count: how many, each record at most once.
         columns: images per row; default: 30, or 15 where labels are words.
         seed: the same seed draws the same records.
@@ -62,7 +62,7 @@ def plot_classes(what: What, count: int = 20, *, seed: int = 0) -> Figure:
     """One row per class, with random records of it.
 
     Args:
-        what: dataset or table, see :mod:`mnist_spark.pictures`.
+        what: dataset or table, see :mod:`mnist_spark.pictures.plots`.
         count: images per class; fewer where the class has no more.
         seed: the same seed draws the same records.
 
@@ -88,7 +88,7 @@ def plot_labels(what: What) -> Figure:
     """How often each label occurs, a panel per split.
 
     Args:
-        what: dataset or table, see :mod:`mnist_spark.pictures`.
+        what: dataset or table, see :mod:`mnist_spark.pictures.plots`.
 
     Raises:
         UsageError: nothing to draw.
@@ -106,7 +106,7 @@ def plot_means(what: What) -> Figure:
     """The mean image of each class. Reads all images, a batch at a time.
 
     Args:
-        what: dataset or table, see :mod:`mnist_spark.pictures`.
+        what: dataset or table, see :mod:`mnist_spark.pictures.plots`.
 
     Raises:
         UsageError: nothing to draw.
@@ -122,7 +122,7 @@ def preview(what: What, *, seed: int = 0) -> Figure:
     """100 random records and the label histogram: what ``mnist-spark preview`` draws.
 
     Args:
-        what: dataset or table, see :mod:`mnist_spark.pictures`.
+        what: dataset or table, see :mod:`mnist_spark.pictures.plots`.
         seed: the same seed draws the same records.
 
     Raises:

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark import catalog
-from mnist_spark.cache import cache_folder
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.pair import Pair
-from mnist_spark.prepare import prepare
-from mnist_spark.rows import read_records
+from mnist_spark.idx.pair import Pair
+from mnist_spark.idx.rows import read_records
+from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.table.properties import DATASET
 from mnist_spark.table.target import Target
-from mnist_spark.tabular import TabularDataset
 
 if TYPE_CHECKING:
     from mnist_spark.table.read import TableReader
@@ -84,7 +84,7 @@ def open_records(what: TabularDataset | str | os.PathLike[str]) -> Records:
     """The records of a dataset or a table.
 
     Args:
-        what: see :mod:`mnist_spark.pictures`.
+        what: see :mod:`mnist_spark.pictures.plots`.
 
     Raises:
         UsageError: there are no records.

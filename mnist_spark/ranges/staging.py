@@ -1,7 +1,7 @@
 """Driver side: puts payloads where all nodes reach them, once, under their digest.
 
 ``<location>/<sha256>.idx``, as in the cache's ``payloads``. Files get their names whole; what
-executors read of them is compared with what the driver has (:mod:`mnist_spark.transport`).
+executors read of them is compared with what the driver has (:mod:`mnist_spark.ranges.transport`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from mnist_spark import storage
 from mnist_spark.errors import MnistSparkError
+from mnist_spark.storage import filesystem as storage
 
 _NAME = re.compile(r"[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 

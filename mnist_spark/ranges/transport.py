@@ -25,12 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark import idx, storage
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError, UsageError, one_of
-from mnist_spark.ranges import MAX_RANGE_BYTES, RecordRange
+from mnist_spark.idx import format as idx
+from mnist_spark.ranges.plan import MAX_RANGE_BYTES, RecordRange
+from mnist_spark.storage import filesystem as storage
 
 if TYPE_CHECKING:
-    from mnist_spark.pair import Pair
+    from mnist_spark.idx.pair import Pair
 
 INLINE_RANGE_BYTES = 32 << 20
 """Bytes of a range that travels inside its task, before compression: Spark sends a task as one
@@ -300,7 +301,7 @@ class OpenPiece:
         return self._base + self.header.records
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.generic]:
-        """Records ``start`` up to ``stop`` of the split, as :func:`mnist_spark.idx.read_records`.
+        """Records ``start`` up to ``stop`` of the split, as :func:`idx.read_records` gives them.
 
         Raises:
             IdxError: they aren't there.

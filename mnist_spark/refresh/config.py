@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from mnist_spark import catalog, storage
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh.toml_lines import lines_of
-from mnist_spark.schema import Layout
-from mnist_spark.table import Format, Writer
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
+from mnist_spark.table.write import Format, Writer
 
 MIN_RETENTION_DAYS = 7
 """Delta Lake's own safe limit: younger files may belong to a transaction that is under way."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.errors import TableError
 from mnist_spark.history import Version, history
 from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.source import Source
-from mnist_spark.table import Format
 from mnist_spark.table.properties import Existing, check_replaceable, source_digests
 from mnist_spark.table.target import Target
+from mnist_spark.table.write import Format
 
 
 class Cause(StrEnum):
@@ -145,7 +145,7 @@ def _inspect(target: Target, table_format: Format) -> Existing | None:
         table = delta_columnar.open_table(target)
         return None if table is None else delta_columnar.inspect(table)
 
-    from mnist_spark import session
+    from mnist_spark.spark import session
     from mnist_spark.table import delta_spark
 
     return delta_spark.inspect(session.session(), target)

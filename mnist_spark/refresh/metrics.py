@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mnist_spark import cache as caching
+from mnist_spark.download import cache as caching
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh.report import Outcome, RefreshReport
 

@@ -16,23 +16,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark import cache as caching
-from mnist_spark import logs, session, storage
 from mnist_spark._version import __version__
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.download import cache as caching
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
+from mnist_spark.refresh import logs
 from mnist_spark.refresh.config import TableConfig, load
 from mnist_spark.refresh.decide import Decision, decide
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from mnist_spark.refresh.source import Source, Sources
-from mnist_spark.table import Format, Writer, choose_writer
+from mnist_spark.spark import session
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
+from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import vacuum
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mnist_spark.report import IngestReport
+    from mnist_spark.table.report import IngestReport
 
 _ATTEMPTS = 4
 """Writes of a table that others write too, if they get in each other's way …"""

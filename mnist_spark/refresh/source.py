@@ -30,8 +30,9 @@ from typing import IO
 
 import numpy as np
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog, idx, storage, transfer
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import cache as caching
+from mnist_spark.download import transfer
 from mnist_spark.errors import (
     CatalogError,
     DownloadError,
@@ -39,7 +40,9 @@ from mnist_spark.errors import (
     IntegrityError,
     MnistSparkError,
 )
+from mnist_spark.idx import format as idx
 from mnist_spark.refresh.config import CustomDataset, CustomFile, TableConfig
+from mnist_spark.storage import filesystem as storage
 
 _KEPT_SECONDS = 24 * 3600
 """A version is removed so long after it was replaced: some ingest may still be reading it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from mnist_spark.storage import CONNECT_SECONDS
+from mnist_spark.storage.filesystem import CONNECT_SECONDS
 
 # For the Hadoop that Spark brings. Of Amazon's SDK, in the version that the connector was built
 # with, what it needs instead of one jar with all services.

@@ -2,7 +2,7 @@
 
 Driver side: options → checked payloads → record ranges (``reader`` and ``partitions``, which Spark
 runs in a Python process beside the driver). Executor side: a range → record batches (``read``,
-which is :func:`mnist_spark.decode.decode_range` and little else).
+which is :func:`mnist_spark.decode.batches.decode_range` and little else).
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StructType
 
-from mnist_spark import catalog, decode, session
 from mnist_spark._version import __version__
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema, table_schema
+from mnist_spark.decode import batches as decode
+from mnist_spark.decode.trace import check_version
 from mnist_spark.errors import UsageError, one_of
-from mnist_spark.pair import Pair, open_pair
-from mnist_spark.ranges import plan_ranges
-from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
-from mnist_spark.trace import check_version
-from mnist_spark.transport import RangeTask, Transport, carry, choose_transport, plan_tasks
+from mnist_spark.idx.pair import Pair, open_pair
+from mnist_spark.ranges.plan import plan_ranges
+from mnist_spark.ranges.transport import RangeTask, Transport, carry, choose_transport, plan_tasks
+from mnist_spark.spark import session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -186,8 +188,8 @@ class MnistDataSource(DataSource):
 
     def reader(self, schema: StructType) -> RangeReader:  # noqa: ARG002 - passed by keyword
         """Driver side: downloads and checks what the cache lacks."""
-        from mnist_spark.cache import cache_folder
-        from mnist_spark.prepare import prepare
+        from mnist_spark.download.cache import cache_folder
+        from mnist_spark.download.split import prepare
 
         dataset = self._dataset()
         source = self.options.get("source")

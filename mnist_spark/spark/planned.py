@@ -1,6 +1,6 @@
 """Spark data sources for what the driver has planned: rows (``spark`` writer), or files.
 
-Not for users: options are what :mod:`mnist_spark.transport` has made. Classic and Connect.
+Not for users: options are what :mod:`mnist_spark.ranges.transport` has made. Classic and Connect.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.types import StringType, StructField, StructType
 
-from mnist_spark import session
-from mnist_spark.decode import decode_range
+from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.decode.batches import decode_range
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.decode.trace import TaskTrace, check_version, trace
 from mnist_spark.errors import UsageError
-from mnist_spark.schema import TableSchema
-from mnist_spark.source import RangePartition
-from mnist_spark.table.encode import encode_range
-from mnist_spark.table.tasks import DATA_FILE, MAX_MESSAGE_BYTES
-from mnist_spark.trace import TaskTrace, check_version, trace
-from mnist_spark.transport import RangeTask, carry, from_json, to_json
+from mnist_spark.ranges.transport import RangeTask, carry, from_json, to_json
+from mnist_spark.spark import session
+from mnist_spark.spark.formats import RangePartition
+from mnist_spark.spark.tasks import DATA_FILE, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark import connector, errors
+from mnist_spark import errors
 from mnist_spark._version import __version__
 from mnist_spark.errors import MnistSparkError, SparkError
+from mnist_spark.spark import connector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -4,7 +4,7 @@ The tasks are calls of a Python function over the numbers of the ranges, one num
 what comes back tells which files were written. So no record enters the JVM, and a task that fails,
 or runs twice, is Spark's business as ever. A data source would say the same more plainly, but plans
 in Python processes of its own, which costs a cold run 3 s; only where bytes travel inside the tasks
-is there no other way to give each task its own (:mod:`mnist_spark.table.planned`).
+is there no other way to give each task its own (:mod:`mnist_spark.spark.planned`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark import session
 from mnist_spark._version import __version__
+from mnist_spark.decode.parquet_file import DataFile
+from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import TableError
-from mnist_spark.table.encode import DataFile
+from mnist_spark.ranges.transport import INLINE_RANGE_BYTES, RangeTask, carry, to_json
+from mnist_spark.spark import session
 from mnist_spark.table.probe import check_reachable
-from mnist_spark.trace import TaskTrace
-from mnist_spark.transport import INLINE_RANGE_BYTES, RangeTask, carry, to_json
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mnist_spark.schema import TableSchema
+    from mnist_spark.catalog.schema import TableSchema
     from mnist_spark.table.job import WriteJob
 
 DATA_FILE = (
@@ -118,12 +118,12 @@ def _task(
     driver_version, tasks_json, schema_json = __version__, to_json(tasks), schema.to_json()
 
     def encode(number: int) -> tuple[Any, ...]:
-        from mnist_spark.trace import check_version
+        from mnist_spark.decode.trace import check_version
 
         check_version(driver_version)
-        from mnist_spark.schema import TableSchema
-        from mnist_spark.table.encode import encode_range
-        from mnist_spark.transport import from_json
+        from mnist_spark.catalog.schema import TableSchema
+        from mnist_spark.decode.parquet_file import encode_range
+        from mnist_spark.ranges.transport import from_json
 
         task = from_json(tasks_json)[number]
         return encode_range(task, TableSchema.from_json(schema_json), folder).row()
@@ -134,7 +134,7 @@ def _task(
 def _run_inline(
     spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, folder: str
 ) -> list[DataFile]:
-    from mnist_spark.table.planned import PlannedFiles, planned
+    from mnist_spark.spark.planned import PlannedFiles, planned
 
     frame = planned(spark, PlannedFiles, tasks, schema, inline=True, folder=folder)
     return [data_file(row) for row in frame.collect()]

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from mnist_spark import storage
 from mnist_spark.errors import MnistSparkError, TableError
+from mnist_spark.storage import filesystem as storage
 
 
 @contextlib.contextmanager

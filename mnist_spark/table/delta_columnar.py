@@ -19,10 +19,11 @@ from deltalake.transaction import (
     Transaction,
 )
 
-from mnist_spark import storage
+from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.errors import ConflictError, TableError, UsageError
-from mnist_spark.table.encode import DataFile
-from mnist_spark.table.files import names_in
+from mnist_spark.spark.tasks import write_files
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.files import names_in
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.properties import (
     Existing,
@@ -33,7 +34,6 @@ from mnist_spark.table.properties import (
     table_properties,
 )
 from mnist_spark.table.target import Target
-from mnist_spark.table.tasks import write_files
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

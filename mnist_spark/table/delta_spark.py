@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mnist_spark.errors import ConflictError, TableError
-from mnist_spark.session import first_line
+from mnist_spark.spark.planned import rows
+from mnist_spark.spark.session import first_line
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
-from mnist_spark.table.planned import rows
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
     Existing,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import DataType
 
-    from mnist_spark.trace import TaskTrace
+    from mnist_spark.decode.trace import TaskTrace
 
 
 def write(spark: SparkSession, job: WriteJob) -> Written:

@@ -9,16 +9,16 @@ from functools import cached_property
 from uuid import uuid4
 
 from mnist_spark._version import __version__
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.decode.trace import TaskTrace
+from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import ConflictError
-from mnist_spark.prepare import PreparedSplit
-from mnist_spark.ranges import RecordRange, plan_ranges
-from mnist_spark.schema import TableSchema
-from mnist_spark.staging import stage
+from mnist_spark.ranges.plan import RecordRange, plan_ranges
+from mnist_spark.ranges.staging import stage
+from mnist_spark.ranges.transport import RangeTask, Transport, TransportChoice, plan_tasks
 from mnist_spark.table.properties import Existing, source_digests
 from mnist_spark.table.target import Target
-from mnist_spark.trace import TaskTrace
-from mnist_spark.transport import RangeTask, Transport, TransportChoice, plan_tasks
 
 NUMBERED = "mnist_spark.numbered"
 """Delta's application id of the jobs whose transactions the caller numbers."""

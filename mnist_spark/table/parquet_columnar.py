@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mnist_spark.spark.tasks import write_files
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import replacing
-from mnist_spark.table.tasks import write_files
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

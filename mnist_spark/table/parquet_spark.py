@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mnist_spark.spark.planned import rows
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import replacing
-from mnist_spark.table.planned import rows
 from mnist_spark.table.probe import check_reachable
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from mnist_spark import session
 from mnist_spark.errors import TableError
-from mnist_spark.table.files import new_file, read_file, remove_file
+from mnist_spark.spark import session
+from mnist_spark.storage.files import new_file, read_file, remove_file
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_spark._version import __version__
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.catalog.schema import Layout
+from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import TableError
-from mnist_spark.prepare import PreparedSplit
-from mnist_spark.schema import Layout
-from mnist_spark.table.files import names_in
+from mnist_spark.storage.files import names_in
 from mnist_spark.table.target import Target
 
 PREFIX = "mnist_spark."

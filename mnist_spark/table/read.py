@@ -22,10 +22,11 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from mnist_spark import session, storage
 from mnist_spark.errors import MnistSparkError, TableError
+from mnist_spark.spark import session
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.files import sizes_in
 from mnist_spark.table import parquet
-from mnist_spark.table.files import sizes_in
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:

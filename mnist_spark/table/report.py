@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.trace import TaskTrace
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mnist_spark import connector, session, storage
 from mnist_spark.errors import ConflictError, SparkError, TableError, UsageError
+from mnist_spark.spark import connector, session
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         TableError: the target can't be written or may not be replaced.
         MnistSparkError: what an executor raised.
         SparkError: Spark failed otherwise.
-        ConnectionError: the session has ended, see :func:`mnist_spark.session.lasting`.
+        ConnectionError: the session has ended, see :func:`mnist_spark.spark.session.lasting`.
     """
     run: Callable[[SparkSession, WriteJob], Written]
     match table_format, writer:

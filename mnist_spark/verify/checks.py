@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from mnist_spark.catalog.schema import label_type, table_schema
 from mnist_spark.errors import TableError
-from mnist_spark.schema import label_type, table_schema
 from mnist_spark.table.read import TableReader
 from mnist_spark.verify.expected import ExpectedSplit
 from mnist_spark.verify.findings import Findings, Problem, What

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_spark import idx
 from mnist_spark.errors import MnistSparkError, TableError
-from mnist_spark.ranges import RecordRange
+from mnist_spark.idx import format as idx
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table.read import TableReader
 from mnist_spark.table.target import Target
 from mnist_spark.verify import distributed

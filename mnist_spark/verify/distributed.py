@@ -12,14 +12,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnist_spark import session
 from mnist_spark._version import __version__
+from mnist_spark.spark import session
 from mnist_spark.verify.findings import Problem, What
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mnist_spark.ranges import RecordRange
+    from mnist_spark.ranges.plan import RecordRange
     from mnist_spark.table.target import Target
     from mnist_spark.verify.rebuild import Shape
 
@@ -94,13 +94,13 @@ def _task(
     layout, of_shape = str(shape.layout), dataclasses.astuple(shape)[1:]
 
     def rebuild(number: int) -> tuple[Any, ...]:
-        from mnist_spark.trace import check_version
+        from mnist_spark.decode.trace import check_version
 
         check_version(driver_version)
         import hashlib
 
-        from mnist_spark.ranges import RecordRange
-        from mnist_spark.schema import Layout
+        from mnist_spark.catalog.schema import Layout
+        from mnist_spark.ranges.plan import RecordRange
         from mnist_spark.table.read import open_table
         from mnist_spark.table.target import Target
         from mnist_spark.verify.contents import rebuild as rebuild_window

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mnist_spark import catalog
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.catalog.schema import Layout, label_type
 from mnist_spark.errors import TableError
-from mnist_spark.idx import Header
-from mnist_spark.schema import Layout, label_type
+from mnist_spark.idx.format import Header
 from mnist_spark.table.properties import DATASET, LAYOUT, PREFIX
 from mnist_spark.table.read import TableReader
 from mnist_spark.table.target import Target

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_spark.ranges import RecordRange
-from mnist_spark.schema import Layout, label_type
+from mnist_spark.catalog.schema import Layout, label_type
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.verify.findings import FIRST, Findings, What
 
 _Numbers = npt.NDArray[np.integer]

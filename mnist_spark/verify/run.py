@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mnist_spark.cache import cache_folder
+from mnist_spark.download.cache import cache_folder
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
 from mnist_spark.verify.checks import check_columns, check_files, count_rows

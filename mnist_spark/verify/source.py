@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mnist_spark.cache import PAYLOADS
-from mnist_spark.catalog import Dataset
-from mnist_spark.download import fetch
-from mnist_spark.payload import unpack
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.download.cache import PAYLOADS
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.payload import unpack
 from mnist_spark.verify.expected import ROLES, ExpectedSplit
 
 

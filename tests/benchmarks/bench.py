@@ -127,8 +127,8 @@ class Bench:
             folder.mkdir(parents=True)
 
     def _decompress(self) -> None:
-        from mnist_spark import catalog
-        from mnist_spark.prepare import prepare
+        from mnist_spark.catalog import dataset as catalog
+        from mnist_spark.download.split import prepare
 
         dataset = catalog.find("mnist")
         prepare(dataset, dataset.splits, source=str(self._source), cache=self._cache)

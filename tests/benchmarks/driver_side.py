@@ -17,18 +17,18 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from mnist_spark.catalog import find
-from mnist_spark.prepare import prepare
-from mnist_spark.ranges import SplitSize, plan_ranges
-from mnist_spark.sample import write_sample
-from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.catalog.dataset import find
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import DataFile
+from mnist_spark.decode.trace import TaskTrace
+from mnist_spark.download.split import prepare
+from mnist_spark.idx.sample import write_sample
+from mnist_spark.ranges.plan import SplitSize, plan_ranges
+from mnist_spark.ranges.transport import Piece, RangeTask, to_json
+from mnist_spark.spark.tasks import WAVE_TASKS
 from mnist_spark.table import delta_columnar
-from mnist_spark.table.encode import DataFile
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
-from mnist_spark.table.tasks import WAVE_TASKS
-from mnist_spark.trace import TaskTrace
-from mnist_spark.transport import Piece, RangeTask, to_json
 
 RECORDS = 1_000_000_000
 

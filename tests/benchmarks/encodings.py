@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnist_spark import catalog
-from mnist_spark.decode import decode
-from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import encode
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode import parquet_file as encode
+from mnist_spark.decode.batches import decode
 from tests.benchmarks import disturb
 from tests.benchmarks.data import SPLITS, load, mnist_folder
 from tests.benchmarks.show import machine_line, table

@@ -56,8 +56,9 @@ def _pandas_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
     import numpy as np
     import pandas as pd
 
-    from mnist_spark import MNIST, catalog
-    from mnist_spark.prepare import prepare
+    from mnist_spark import MNIST
+    from mnist_spark.catalog import dataset as catalog
+    from mnist_spark.download.split import prepare
 
     dataset = catalog.find("mnist")
     prepared = prepare(dataset, dataset.select("all"), source=str(place.source), cache=place.cache)
@@ -79,7 +80,7 @@ def _pandas_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
 
 def _spark_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
     import mnist_spark
-    from mnist_spark import session
+    from mnist_spark.spark import session
 
     spark = session.session(MASTER, delta=False)
     mnist_spark.register(spark)
@@ -95,7 +96,7 @@ def _spark_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
 
 
 def _scan_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
-    from mnist_spark import session
+    from mnist_spark.spark import session
 
     spark = session.session(MASTER, delta=True)
 

@@ -2,7 +2,7 @@
 
 A contender is a function that is called once in a fresh process and returns the function that
 writes one table. It imports what it needs itself, so that its cold start has nothing of another's.
-All that use Spark get the same session from :mod:`mnist_spark.session`.
+All that use Spark get the same session from :mod:`mnist_spark.spark.session`.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ def physical_limit(place: Place) -> Write:
     from deltalake import Schema
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
-    from mnist_spark import catalog
-    from mnist_spark.pair import open_pair
-    from mnist_spark.ranges import plan_ranges
-    from mnist_spark.schema import Layout, catalog_schema
-    from mnist_spark.table.encode import encode_range
-    from mnist_spark.transport import plan_tasks
+    from mnist_spark.catalog import dataset as catalog
+    from mnist_spark.catalog.schema import Layout, catalog_schema
+    from mnist_spark.decode.parquet_file import encode_range
+    from mnist_spark.idx.pair import open_pair
+    from mnist_spark.ranges.plan import plan_ranges
+    from mnist_spark.ranges.transport import plan_tasks
     from tests.benchmarks.data import SPLITS
 
     pool = ProcessPoolExecutor(CORES)
@@ -212,7 +212,7 @@ def bare_session(place: Place) -> Write:
     """No table at all: a Spark session with our settings that counts one row."""
     from pyspark.sql import SparkSession
 
-    from mnist_spark.session import SETTINGS
+    from mnist_spark.spark.session import SETTINGS
 
     builder = SparkSession.builder.master(MASTER)
     for key, value in SETTINGS.items():
@@ -255,7 +255,7 @@ def _gunzip(place: Place, names: tuple[str, str]) -> tuple[str, str]:
 
 
 def _session() -> SparkSession:
-    from mnist_spark import session
+    from mnist_spark.spark import session
 
     return session.session(MASTER, delta=True)
 
@@ -265,8 +265,8 @@ def _save(frame: DataFrame, target: Path) -> None:
 
 
 def _spark_schema() -> Any:
-    from mnist_spark import catalog
-    from mnist_spark.schema import Layout, catalog_schema
+    from mnist_spark.catalog import dataset as catalog
+    from mnist_spark.catalog.schema import Layout, catalog_schema
 
     return catalog_schema(catalog.find("mnist"), Layout.COLUMNS).spark()
 

@@ -66,8 +66,8 @@ def refresher(
             as if on another machine.
         reads: table that the session reads meanwhile.
     """
-    from mnist_spark import session
     from mnist_spark.refresh.run import refresh
+    from mnist_spark.spark import session
 
     dice = random.Random(seed)
     spark = session.session(master, delta=reads is not None)

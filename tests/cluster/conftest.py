@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mnist_spark import catalog
-from mnist_spark.sample import write_sample
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.idx.sample import write_sample
 from tests.cluster.standalone import PYTHON, Cluster, can_hide, package_zip
 from tests.spark.processes import Driver
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pyspark
 
-from mnist_spark import session
+from mnist_spark.spark import session
 from tests.spark.processes import until
 from tests.storage.servers import free_port
 

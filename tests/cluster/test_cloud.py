@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark import storage
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
 from tests.cluster.conftest import standalone
 from tests.cluster.standalone import package_zip

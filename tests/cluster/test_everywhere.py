@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from tests.cluster.conftest import Site
 from tests.idxfiles import header
 from tests.spark.tables import by_pyarrow, difference, expected, normal, records

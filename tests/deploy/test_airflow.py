@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import sample
+from mnist_spark.idx import sample
 from tests.deploy.conftest import JOBS
 
 

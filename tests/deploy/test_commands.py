@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from mnist_spark import cli
+from mnist_spark.cli import main as cli
 from tests.deploy.conftest import CONF, JOBS, TOP, crontab_line
 
 DESCRIPTORS = ("databricks", "kubernetes", "systemd", "cron", "airflow")

@@ -23,14 +23,17 @@ from unittest import mock
 
 import numpy as np
 
-from mnist_spark import cache, catalog, cli, idx, inventory
-from mnist_spark.decode import decode_range
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, table_schema
+from mnist_spark.cli import main as cli
+from mnist_spark.decode.batches import decode_range
+from mnist_spark.download import cache, inventory
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError, UsageError
-from mnist_spark.pair import open_pair
-from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.ranges.transport import plan_tasks
 from mnist_spark.refresh import config
-from mnist_spark.schema import Layout, table_schema
-from mnist_spark.transport import plan_tasks
 from tests.idxfiles import TYPES, header, parse, payload, random_pair, ubytes, write_dataset
 
 MB = 1 << 20
@@ -258,7 +261,7 @@ def description() -> bytes:
 
 
 def catalog_seeds() -> list[bytes]:
-    own = (Path(catalog.__file__).parent / "catalog.toml").read_bytes()
+    own = (Path(catalog.__file__).parent / "datasets.toml").read_bytes()
     return [description(), own[: own.index(b"[fashion")]]
 
 
@@ -314,7 +317,7 @@ def cli_sandbox() -> Iterator[None]:
             mock.patch.dict(os.environ, environment),
             mock.patch.dict(cli.COMMANDS, parsed_only),
             mock.patch("mnist_spark.ingestion.prepare", unreachable),
-            mock.patch("mnist_spark.storage.filesystem", unsupported),
+            mock.patch("mnist_spark.storage.filesystem.filesystem", unsupported),
             mock.patch.object(inventory, "verify", return_value=()),
             mock.patch.object(inventory, "clean", return_value=inventory.Cleaned((), ())),
         ):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mnist_spark import catalog, session
-from mnist_spark.sample import write_sample
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.idx.sample import write_sample
+from mnist_spark.spark import session
 from tests.spark.processes import Drivers
 
 if TYPE_CHECKING:

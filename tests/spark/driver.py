@@ -14,15 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark import catalog, register, session
+from mnist_spark import register
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
-from mnist_spark.prepare import prepare
-from mnist_spark.ranges import plan_ranges
+from mnist_spark.ranges.plan import plan_ranges
+from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.refresh.run import refresh
-from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table.planned import PlannedFiles, planned
-from mnist_spark.transport import carry, plan_tasks
+from mnist_spark.spark import session
+from mnist_spark.spark.planned import PlannedFiles, planned
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

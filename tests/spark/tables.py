@@ -17,7 +17,7 @@ import pyarrow.fs as fs
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from mnist_spark.catalog import Dataset
+from mnist_spark.catalog.dataset import Dataset
 
 SPLITS = ("train", "test")
 

@@ -14,8 +14,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
-from mnist_spark.table import Format, Writer, choose_writer
 from mnist_spark.table.target import Target
+from mnist_spark.table.write import Format, Writer, choose_writer
 from tests.spark.tables import dataset_of, expected
 
 
@@ -219,7 +219,7 @@ def test_without_deltalake(tmp_path):
         if not package.name.startswith("deltalake"):
             (tmp_path / package.name).symlink_to(package)
     code = """
-from mnist_spark.table import Format, Writer, choose_writer
+from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.table.target import Target
 import mnist_spark.table.parquet_columnar
 target = Target.parse("/tmp/table")

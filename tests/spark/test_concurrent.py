@@ -12,15 +12,15 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
-from mnist_spark.prepare import prepare
-from mnist_spark.schema import Layout, catalog_schema
+from mnist_spark.spark.tasks import write_files
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
 from mnist_spark.table.target import Target
-from mnist_spark.table.tasks import write_files
 from tests.spark.tables import dataset_of, difference, expected, normal
 
 ROUNDS = 4

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import TableError
+from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
-from mnist_spark.sample import write_sample
 from tests.spark.processes import until
 from tests.spark.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
@@ -146,11 +146,11 @@ def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
 COMMIT_FOREVER = """
 import itertools, sys
 from pathlib import Path
-from mnist_spark import catalog
-from mnist_spark.prepare import prepare
-from mnist_spark.schema import Layout, catalog_schema
-from mnist_spark.table import delta_columnar
-from mnist_spark.table.encode import encode_range
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.split import prepare
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.table.write import delta_columnar
+from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mnist_spark.sample import write_sample
+from mnist_spark.idx.sample import write_sample
 from tests.spark.processes import Driver
 from tests.spark.tables import dataset_of
 

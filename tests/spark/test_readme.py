@@ -15,7 +15,7 @@ from tests.fuse import needs_fuse
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 BEFORE = """
-from mnist_spark.session import session
+from mnist_spark.spark.session import session
 spark = session("local[2]")
 """
 AFTER = """

@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 from prometheus_client.parser import text_string_to_metric_families
 
-from mnist_spark import cache as caching
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
+from mnist_spark.download import cache as caching
 from mnist_spark.history import history
 from mnist_spark.refresh import run as refreshing
 from mnist_spark.verify import verify

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from mnist_spark.catalog.schema import Layout
 from mnist_spark.ingestion import ingest
-from mnist_spark.schema import Layout
-from mnist_spark.table import Format
 from mnist_spark.table.parquet import METADATA
+from mnist_spark.table.write import Format
 from tests.spark.tables import (
     DELTA_READERS,
     PARQUET_READERS,

@@ -26,7 +26,7 @@ SECRETS = [SIGNATURE, quote(SIGNATURE, safe=""), PASSWORD, ENVIRONMENT]
 NOISY = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mnist_spark import MNIST
-from mnist_spark.selection import Draw, Selection
+from mnist_spark.opendatasets.selection import Draw, Selection
 
 
 @pytest.fixture(scope="module")

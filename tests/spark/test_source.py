@@ -11,8 +11,10 @@ from pyspark.ml.image import ImageSchema
 from pyspark.sql.functions import col, spark_partition_id
 
 import mnist_spark
-from mnist_spark import MNIST, idx, session
+from mnist_spark import MNIST
 from mnist_spark.errors import IdxError, UsageError
+from mnist_spark.idx import format as idx
+from mnist_spark.spark import session
 
 
 @pytest.fixture(scope="module")

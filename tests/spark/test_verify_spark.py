@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.history import history
 from mnist_spark.ingestion import ingest
 from mnist_spark.upkeep import optimize, vacuum

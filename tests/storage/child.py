@@ -15,10 +15,10 @@ import threading
 import time
 from pathlib import Path
 
-from mnist_spark import catalog, payload
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import limits, payload
+from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.transfer import limits
 
 
 def disk(folder: Path) -> int:

@@ -12,10 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mnist_spark import catalog, prepare, storage, transfer
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import limits, transfer
+from mnist_spark.download import split as prepare
+from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import DownloadError, UsageError
-from mnist_spark.transfer import limits
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
 from tests.faults import Fault, serve
 from tests.storage.outcomes import SHORT, Outcome, run

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from mnist_spark import catalog, storage, transfer
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import transfer
+from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import DownloadError
+from mnist_spark.storage import filesystem as storage
 from tests.storage.outcomes import run
 
 MNIST = catalog.find("mnist")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import connector
 from mnist_spark.history import history
-from mnist_spark.sample import write_sample
+from mnist_spark.idx.sample import write_sample
+from mnist_spark.spark import connector
 from mnist_spark.verify import verify
 from tests.spark.processes import Driver
 from tests.storage.servers import free_port

@@ -22,14 +22,14 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
 
-from mnist_spark import storage
-from mnist_spark.catalog import Dataset
-from mnist_spark.cli import main
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
 from mnist_spark.history import history
-from mnist_spark.sample import write_sample
-from mnist_spark.table import Format, Writer, choose_writer
+from mnist_spark.idx.sample import write_sample
+from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
+from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
 from tests.spark.processes import Driver

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark.files import FileDataset
-from mnist_spark.opendatasets import OpenDataset
+from mnist_spark.opendatasets.datasets import OpenDataset
+from mnist_spark.opendatasets.files import FileDataset
 from tests.idxfiles import random_pair, write_dataset
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog, inventory
-from mnist_spark.cli import main
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli.main import main
+from mnist_spark.download import cache as caching
+from mnist_spark.download import inventory
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.payload import unpack
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.payload import unpack
 from tests.faults import Fault, parse_dataset, read_only, serve, write_dataset
 
 NAMES = ["test-images.gz", "test-labels.gz", "train-images.gz", "train-labels.gz"]

@@ -21,19 +21,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog
-from mnist_spark.download import Fetched, fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import cache as caching
+from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.payload import unpack
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError
-from mnist_spark.payload import unpack
 from tests.faults import Fault, Server, parse_dataset, serve, write_dataset
 
 NAMES = ["train-images.gz", "train-labels.gz", "test-images.gz", "test-labels.gz"]
 PREPARE = """
 import sys
 from pathlib import Path
-from mnist_spark import catalog
-from mnist_spark.prepare import prepare
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.split import prepare
 dataset = catalog.find(sys.argv[1])
 print("ready", flush=True)
 splits = prepare(dataset, dataset.splits, source=None, cache=Path(sys.argv[2]))
@@ -111,8 +111,9 @@ def test_who_waits_takes_over_from_who_is_killed(server, toml, cache, tmp_path):
 KILLED_UNPACKING = """
 import sys
 from pathlib import Path
-from mnist_spark import catalog, payload
-from mnist_spark.download import Fetched
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import payload
+from mnist_spark.download.fetch import Fetched
 path, cache, size, digest = sys.argv[1:]
 file = catalog.File(name="x.gz", payload_size=int(size), payload_sha256=digest)
 payload.unpack(Fetched(file, Path(path), "", 0), Path(cache))
@@ -145,9 +146,9 @@ def test_killed_in_the_middle_of_unpacking(cache, tmp_path):
 SMALL_DISK = """
 import json, os, subprocess, sys
 from pathlib import Path
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.prepare import prepare
+from mnist_spark.download.split import prepare
 
 disk, toml = Path(sys.argv[1]), sys.argv[2]
 dataset, cache = catalog.find(toml), disk / "cache"

@@ -13,8 +13,8 @@ import pytest
 from matplotlib.image import imread
 
 from mnist_spark import EMNIST, MNIST
-from mnist_spark.files import FileDataset
-from mnist_spark.tabular import TabularDataset
+from mnist_spark.opendatasets.files import FileDataset
+from mnist_spark.opendatasets.tabular import TabularDataset
 from tests.idxfiles import random_pair, write_dataset
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
 from tests import idxfiles
 

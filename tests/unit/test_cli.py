@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from mnist_spark import _version, catalog
-from mnist_spark.cli import main
+from mnist_spark import _version
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli.main import main
 from tests.idxfiles import header, payload, random_pair, ubytes, write_dataset
 
 TRAIN = random_pair(20, 3, 2)
@@ -125,7 +126,7 @@ def test_debug_adds_the_traceback(run):
     lines = err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[-1].startswith("mnist-spark: UsageError: unknown dataset")
-    assert any("catalog.py" in line for line in lines)
+    assert any("dataset.py" in line for line in lines)
 
 
 def test_download(run, dataset, tmp_path):

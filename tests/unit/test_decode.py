@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_spark import decode, idx
+from mnist_spark.catalog.schema import Layout, TableSchema, table_schema
+from mnist_spark.decode import batches as decode
 from mnist_spark.errors import IdxError, LayoutError
-from mnist_spark.pair import open_pair
-from mnist_spark.ranges import RecordRange, plan_ranges
-from mnist_spark.schema import Layout, TableSchema, table_schema
-from mnist_spark.transport import Piece, RangeTask
+from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.ranges.plan import RecordRange, plan_ranges
+from mnist_spark.ranges.transport import Piece, RangeTask
 from tests.idxfiles import TYPES, header, payload, random_pair, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog, download
-from mnist_spark.cache import cache_folder
-from mnist_spark.download import Fetched, fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import cache as caching
+from mnist_spark.download import fetch as download
+from mnist_spark.download import limits
+from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.errors import CatalogError, DownloadError, UsageError
-from mnist_spark.transfer import limits
 from tests.faults import (
     ALL_KNOWN,
     Fault,
@@ -567,9 +568,9 @@ def test_disk_full_at_the_end(server, second, dataset, cache, monkeypatch):
 CHILD = """
 import sys
 from pathlib import Path
-from mnist_spark import catalog
-from mnist_spark.download import fetch
-from mnist_spark.transfer import limits
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.transfer import limits
 limits.READ_SECONDS = 600
 dataset = catalog.find(sys.argv[1])
 print("ready", flush=True)

@@ -21,21 +21,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mnist_spark import EMNIST, QMNIST, catalog, idx
-from mnist_spark.archive import copy_member
-from mnist_spark.decode import decode_range
-from mnist_spark.download import fetch
+from mnist_spark import EMNIST, QMNIST
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema
+from mnist_spark.decode.batches import decode_range
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.archive import copy_member
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inventory import clean, entries
+from mnist_spark.download.payload import unpack
+from mnist_spark.download.split import PreparedSplit, prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError
-from mnist_spark.files import FileDataset
-from mnist_spark.inventory import clean, entries
-from mnist_spark.pair import open_pair
-from mnist_spark.payload import unpack
-from mnist_spark.prepare import PreparedSplit, prepare
-from mnist_spark.ranges import RecordRange, plan_ranges
-from mnist_spark.schema import Layout, TableSchema, catalog_schema
-from mnist_spark.table.encode import encode_range
-from mnist_spark.tabular import TabularDataset
-from mnist_spark.transport import carry, plan_tasks
+from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.opendatasets.files import FileDataset
+from mnist_spark.opendatasets.tabular import TabularDataset
+from mnist_spark.ranges.plan import RecordRange, plan_ranges
+from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.verify import What, verify
 from tests.faults import Fault, Server, serve
 from tests.idxfiles import payload, ubytes

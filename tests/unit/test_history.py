@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.history import history
 from mnist_spark.table.job import WriteJob
@@ -128,8 +128,8 @@ def test_history(run, tiny, tmp_path):
 
 
 def test_what_an_ingest_notes(tiny, tmp_path):
-    from mnist_spark.prepare import prepare
-    from mnist_spark.schema import Layout, catalog_schema
+    from mnist_spark.catalog.schema import Layout, catalog_schema
+    from mnist_spark.download.split import prepare
 
     dataset, *_ = tiny
     splits = prepare(dataset, dataset.splits, source=None, cache=tmp_path / "cache")

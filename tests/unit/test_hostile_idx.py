@@ -18,14 +18,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mnist_spark import idx
-from mnist_spark.cli import main
-from mnist_spark.decode import decode, decode_range
+from mnist_spark.catalog.schema import Layout, TableSchema, table_schema
+from mnist_spark.cli.main import main
+from mnist_spark.decode.batches import decode, decode_range
 from mnist_spark.errors import LayoutError, UsageError
-from mnist_spark.pair import open_pair
-from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
-from mnist_spark.schema import Layout, TableSchema, table_schema
-from mnist_spark.transport import plan_tasks
+from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.ranges.transport import plan_tasks
 from tests.idxfiles import TYPES, header, payload
 
 MOST = 2**32 - 1
@@ -191,13 +191,15 @@ FINE = {"no records", "no records of the largest", "images of one pixel", "rank 
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-from mnist_spark import cache, cli, idx
-from mnist_spark.decode import decode_range
+from mnist_spark.download import cache
+from mnist_spark.cli import main as cli
+from mnist_spark.idx import format as idx
+from mnist_spark.decode.batches import decode_range
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.pair import open_pair
-from mnist_spark.ranges import MAX_RANGES, SplitSize, plan_ranges
-from mnist_spark.schema import table_schema
-from mnist_spark.transport import plan_tasks
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.catalog.schema import table_schema
+from mnist_spark.ranges.transport import plan_tasks
 import pyarrow.compute
 
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mnist_spark import idx
 from mnist_spark.errors import IdxError
+from mnist_spark.idx import format as idx
 from tests.idxfiles import TYPES, header, parse, payload, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mnist_spark import logs
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.refresh import metrics
+from mnist_spark.refresh import logs, metrics
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from tests.faults import read_only
 

@@ -20,10 +20,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.prepare import prepare
-from mnist_spark.schema import Layout, catalog_schema
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import METADATA, inspect, replacing
 from mnist_spark.table.target import Target

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_spark import cache as caching
-from mnist_spark import catalog
-from mnist_spark import payload as payload_module
-from mnist_spark.download import Fetched, fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import cache as caching
+from mnist_spark.download import payload as payload_module
+from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.payload import unpack
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
-from mnist_spark.payload import unpack
 from tests.faults import read_only
 
 CONTENT = struct.pack(">BBBBI", 0, 0, 8, 1, 5000) + bytes(i % 251 for i in range(5000))
@@ -227,8 +227,9 @@ def test_what_a_killed_process_left_is_removed(published, cache):
 CHILD = """
 import sys
 from pathlib import Path
-from mnist_spark import catalog, payload
-from mnist_spark.download import Fetched
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import payload
+from mnist_spark.download.fetch import Fetched
 path, cache, size, digest = sys.argv[1:]
 file = catalog.File(name="x.gz", payload_size=int(size), payload_sha256=digest)
 print("ready", flush=True)

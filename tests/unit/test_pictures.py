@@ -13,11 +13,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mnist_spark import catalog, pictures
-from mnist_spark.cli import main
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli.main import main
 from mnist_spark.errors import TableError, UsageError
+from mnist_spark.opendatasets.tabular import TabularDataset
+from mnist_spark.pictures import plots as pictures
 from mnist_spark.pictures.records import open_records
-from mnist_spark.tabular import TabularDataset
 from tests import tablefiles
 from tests.idxfiles import random_pair, write_dataset
 
@@ -188,7 +189,7 @@ import sys
 import importlib.util as util
 find = util.find_spec
 util.find_spec = lambda name, *rest: None if name == "matplotlib" else find(name, *rest)
-from mnist_spark.cli import main
+from mnist_spark.cli.main import main
 sys.exit(main(["preview", "--dataset", "mnist", "-o", "x.png"]))
 """
     done = subprocess.run(

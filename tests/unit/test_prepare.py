@@ -7,10 +7,10 @@ import gzip
 
 import pytest
 
+from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
-from mnist_spark.pair import open_pair
-from mnist_spark.prepare import Steps, prepare
-from mnist_spark.ranges import SplitSize
+from mnist_spark.idx.pair import open_pair
+from mnist_spark.ranges.plan import SplitSize
 from tests.idxfiles import payload, random_pair, ubytes, write_dataset
 
 SHAPE = (3, 2)

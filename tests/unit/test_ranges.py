@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnist_spark.errors import UsageError
-from mnist_spark.ranges import (
+from mnist_spark.ranges.plan import (
     MAX_RANGE_BYTES,
     MIN_RANGE_RECORDS,
     RecordRange,

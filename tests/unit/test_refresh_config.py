@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import catalog
-from mnist_spark.cli import main
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout
+from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
 from mnist_spark.refresh.config import CustomDataset, CustomFile, load, parse
 from mnist_spark.refresh.toml_lines import lines_of
-from mnist_spark.schema import Layout
-from mnist_spark.table import Format, Writer
+from mnist_spark.table.write import Format, Writer
 from tests.idxfiles import random_pair, write_dataset
 
 EXAMPLE = Path(__file__).parents[2] / "conf" / "refresh.toml"

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark import catalog
-from mnist_spark.cache import read_origin
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.cache import read_origin
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError, TableError
-from mnist_spark.prepare import prepare
 from mnist_spark.refresh.config import TableConfig, parse
 from mnist_spark.refresh.decide import Cause, decide
 from mnist_spark.refresh.source import Source, Sources
-from mnist_spark.schema import Layout, catalog_schema
 from mnist_spark.table import delta_columnar
-from mnist_spark.table.encode import encode_range
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import replacing
 from mnist_spark.table.target import Target

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.report import IngestReport, SourceFile
-from mnist_spark.trace import TaskTrace
+from mnist_spark.table.report import IngestReport, SourceFile
 from tests.faults import read_only
 
 REPORT = IngestReport(

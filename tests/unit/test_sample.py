@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_spark import catalog, idx, sample
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.idx import format as idx
+from mnist_spark.idx import sample
 
 Array = npt.NDArray[np.uint8]
 
@@ -182,7 +184,7 @@ def test_memory_does_not_grow_with_the_records() -> None:
     code = """
 import re, sys, tempfile
 from pathlib import Path
-from mnist_spark.sample import write_sample
+from mnist_spark.idx.sample import write_sample
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema, table_schema
 from mnist_spark.errors import LayoutError, UsageError, one_of
-from mnist_spark.schema import Layout, TableSchema, catalog_schema, table_schema
 
 UBYTE = np.dtype("u1")
 # As stored in IDX → what Spark and Arrow call it in the table.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_spark.errors import UsageError
-from mnist_spark.selection import Draw, Selection
+from mnist_spark.opendatasets.selection import Draw, Selection
 
 SEEDS = st.integers(-(2**63), 2**63 - 1)
 FRACTIONS = st.floats(0, 1)

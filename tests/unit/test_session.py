@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import session
 from mnist_spark.errors import IdxError, SparkError
+from mnist_spark.spark import session
 
 ROOT = Path(__file__).resolve().parents[2]
 

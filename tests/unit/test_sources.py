@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import catalog, payload, storage
-from mnist_spark.download import fetch
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import payload
+from mnist_spark.download.fetch import fetch
 from mnist_spark.download.sources import parse_source
 from mnist_spark.errors import DownloadError, UsageError
+from mnist_spark.storage import filesystem as storage
 from tests.faults import Fault, parse_dataset, serve, write_dataset
 
 NOWHERE = "http://no-such-host.invalid/"
@@ -288,8 +290,9 @@ def test_redact():
 
 def test_importing_storage_is_light():
     # Executors import it; what it needs beyond fsspec must not come with it.
-    code = "import sys, mnist_spark.storage; print([m for m in ('requests', 'adlfs', 'fsspec', "
-    code += "'mnist_spark.transfer', 'mnist_spark.cache') if m in sys.modules])"
+    code = "import sys, mnist_spark.storage.filesystem; "
+    code += "print([m for m in ('requests', 'adlfs', 'fsspec', "
+    code += "'mnist_spark.download.transfer', 'mnist_spark.download.cache') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.staging import stage, unstage
+from mnist_spark.ranges.staging import stage, unstage
 from tests.faults import read_only
 
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mnist_spark import KMNIST, MNIST, FashionMNIST, export
+from mnist_spark import KMNIST, MNIST, FashionMNIST
 from mnist_spark.errors import DownloadError, MnistSparkError, UsageError
-from mnist_spark.opendatasets import OpenDataset
+from mnist_spark.opendatasets import export
+from mnist_spark.opendatasets.datasets import OpenDataset
 from tests.idxfiles import random_pair, write_dataset
 
 
@@ -329,10 +330,10 @@ def test_without_spark(options):
     script = f"""
 import sys
 sys.modules.update(dict.fromkeys(["pyspark", "deltalake", "delta"]))  # None: not there
-import mnist_spark, mnist_spark.cli
+import mnist_spark, mnist_spark.cli.main
 options = dict(source={str(options["source"])!r}, cache={str(options["cache"])!r})
 print(len(mnist_spark.MNIST.get_tabular_dataset("test", **options).to_pandas_dataframe()))
-sys.exit(mnist_spark.cli.main(["ingest", "--target", "x", "--source", options["source"],
+sys.exit(mnist_spark.cli.main.main(["ingest", "--target", "x", "--source", options["source"],
                                "--cache", options["cache"]]))
 """
     done = subprocess.run(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.prepare import prepare
-from mnist_spark.schema import Layout
 from mnist_spark.table.properties import (
     Existing,
     check_replaceable,

@@ -23,9 +23,9 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from mnist_spark import cache as caching
-from mnist_spark import transfer
-from mnist_spark.transfer import Probe, UnusableError, limits, probe
+from mnist_spark.download import cache as caching
+from mnist_spark.download import limits, transfer
+from mnist_spark.download.transfer import Probe, UnusableError, probe
 from tests.faults import Fault, Server, refused_url, serve
 
 DATA = bytes(range(256)) * 40

@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_spark import transport
-from mnist_spark.decode import decode_range
+from mnist_spark.catalog.schema import Layout, TableSchema, table_schema
+from mnist_spark.decode.batches import decode_range
 from mnist_spark.errors import IdxError, IntegrityError, UsageError
-from mnist_spark.pair import Pair, open_pair
-from mnist_spark.ranges import RecordRange
-from mnist_spark.schema import Layout, TableSchema, table_schema
-from mnist_spark.transport import Transport, carry, choose_transport, from_json, plan_tasks, to_json
+from mnist_spark.idx.pair import Pair, open_pair
+from mnist_spark.ranges import transport
+from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.transport import (
+    Transport,
+    carry,
+    choose_transport,
+    from_json,
+    plan_tasks,
+    to_json,
+)
 from tests.idxfiles import random_pair
 
 UBYTE = np.dtype("u1")

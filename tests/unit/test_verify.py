@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from mnist_spark import catalog
+from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import TableError
-from mnist_spark.schema import Layout
 from mnist_spark.table.parquet import METADATA
 from mnist_spark.verify import What, contents, verify
 from tests.idxfiles import random_pair, ubytes, write_dataset

@@ -1,0 +1,9 @@
+"""Proves that a table holds exactly its source: table → bytes → the same SHA-256.
+
+In: a table. Out: a report of findings.
+Runs on the driver or, with a master, on executors.
+"""
+
+from mnist_spark.verify.run import Problem, SplitReport, VerifyReport, What, verify
+
+__all__ = ["Problem", "SplitReport", "VerifyReport", "What", "verify"]
