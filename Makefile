@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 MATRIX       := 4.0.5 4.1.4
-MATRIX_TESTS := tests/spark/test_source.py tests/spark/test_ingest.py
+MATRIX_TESTS := tests/spark/test_source.py tests/ingestion/test_ingest.py
 
 .PHONY: help setup java fuse deploy-tools run test test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
 

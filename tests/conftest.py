@@ -6,15 +6,20 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.storage.outcomes import TABLE
-from tests.storage.servers import free_port, running
+from mnist_spark.opendatasets.datasets import OpenDataset
+from mnist_spark.opendatasets.files import FileDataset
+from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.outcomes import TABLE
+from tests.support.servers import free_port, running
+
+pytest_plugins = ["tests.support.sessions"]
 
 # No timing on shared machines; the same examples every time where a red run must be repeatable.
 settings.register_profile("local", deadline=None, max_examples=60)
@@ -113,3 +118,16 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(command, port, tmp_path_factory.mktemp("s3") / "log"):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def tiny_files(tmp_path: Path) -> Callable[..., FileDataset]:
+    """A dataset of its own: splits ``a`` and ``b``, files in ``in/``, cache beside it."""
+    write_dataset(tmp_path / "in", {"a": random_pair(5, 3, 2), "b": random_pair(4, 3, 2, seed=1)})
+
+    class Tiny(OpenDataset):
+        _name = str(tmp_path / "in" / "dataset.toml")
+
+    return lambda wanted="all", **options: Tiny.get_file_dataset(
+        wanted, cache=tmp_path / "cache", **options
+    )

@@ -2,8 +2,8 @@
 
 Only what this package has put there counts: published files of the catalog or with a record beside
 them (:class:`mnist_spark.download.cache.Origin`), payloads, and what belongs to those by its name.
-Nothing else is read, listed or removed, and no symbolic link is followed: someone may have named their
-home folder as the cache.
+Nothing else is read, listed or removed, and no symbolic link is followed: someone may have named
+their home folder as the cache.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
-from tests import idxfiles
+from tests.support import idxfiles
 
 SHA = "0123456789abcdef" * 4
 GOOD = f"""

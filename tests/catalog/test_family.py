@@ -39,11 +39,11 @@ from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.ranges.plan import RecordRange, plan_ranges
 from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.verify import What, verify
-from tests.faults import Fault, Server, serve
-from tests.idxfiles import payload, ubytes
-from tests.tablefiles import properties as noted_of
-from tests.tablefiles import rows as rows_of
-from tests.tablefiles import write_delta
+from tests.support.faults import Fault, Server, serve
+from tests.support.idxfiles import payload, ubytes
+from tests.support.tablefiles import properties as noted_of
+from tests.support.tablefiles import rows as rows_of
+from tests.support.tablefiles import write_delta
 
 NAMES = ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
 RECORDS = {"train": 40, "test": 7}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tests.idxfiles import random_pair
+from tests.support.idxfiles import random_pair
 
 SPLITS = {"train": 3000, "test": 500}
 SIDE = 8

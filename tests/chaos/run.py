@@ -40,7 +40,7 @@ from mnist_spark import errors
 from mnist_spark.history import history
 from tests.chaos.actors import rows_of
 from tests.chaos.content import Content, digest, make
-from tests.faults import Fault, Server, serve
+from tests.support.faults import Fault, Server, serve
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMESPACES = [

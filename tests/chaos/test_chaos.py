@@ -14,8 +14,8 @@ import pytest
 
 from tests.chaos.content import digest, make
 from tests.chaos.run import NAMESPACES, PROJECT, READERS, Actor, Chaos, is_java
-from tests.faults import Server
-from tests.spark.processes import until
+from tests.support.faults import Server
+from tests.support.processes import until
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.main import main
-from tests.idxfiles import header, payload, random_pair, ubytes, write_dataset
+from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
 
 TRAIN = random_pair(20, 3, 2)
 

@@ -12,7 +12,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
 from tests.cluster.standalone import PYTHON, Cluster, can_hide, package_zip
-from tests.spark.processes import Driver
+from tests.support.processes import Driver
 
 EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"

@@ -21,8 +21,8 @@ import psutil
 import pyspark
 
 from mnist_spark.spark import session
-from tests.spark.processes import until
-from tests.storage.servers import free_port
+from tests.support.processes import until
+from tests.support.servers import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(pyspark.__file__).parents[1]

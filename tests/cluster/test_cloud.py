@@ -13,7 +13,7 @@ from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
 from tests.cluster.conftest import standalone
 from tests.cluster.standalone import package_zip
-from tests.spark.tables import difference, expected, normal
+from tests.support.tables import difference, expected, normal
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from tests.cluster.conftest import Site
-from tests.idxfiles import header
-from tests.spark.tables import by_pyarrow, difference, expected, normal, records
+from tests.support.idxfiles import header
+from tests.support.tables import by_pyarrow, difference, expected, normal, records
 
 
 def dataset(name: str, real_data: Path) -> catalog.Dataset:

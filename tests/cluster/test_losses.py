@@ -13,8 +13,8 @@ import psutil
 import pytest
 from deltalake import DeltaTable
 
-from tests.spark.processes import open_files, until
-from tests.spark.tables import by_pyarrow, by_pyarrow_folder, difference, expected, normal
+from tests.support.processes import open_files, until
+from tests.support.tables import by_pyarrow, by_pyarrow_folder, difference, expected, normal
 
 RANGES = 12
 

@@ -23,7 +23,7 @@ from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import RecordRange, plan_ranges
 from mnist_spark.ranges.transport import Piece, RangeTask
-from tests.idxfiles import TYPES, header, payload, random_pair, ubytes
+from tests.support.idxfiles import TYPES, header, payload, random_pair, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
 MNIST_COUNTS = {

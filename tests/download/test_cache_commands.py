@@ -21,7 +21,7 @@ from mnist_spark.download import inventory
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import MnistSparkError
-from tests.faults import Fault, parse_dataset, read_only, serve, write_dataset
+from tests.support.faults import Fault, parse_dataset, read_only, serve, write_dataset
 
 NAMES = ["test-images.gz", "test-labels.gz", "train-images.gz", "train-labels.gz"]
 OLD = "0123abcd"

@@ -26,7 +26,7 @@ from mnist_spark.download import cache as caching
 from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError
-from tests.faults import Fault, Server, parse_dataset, serve, write_dataset
+from tests.support.faults import Fault, Server, parse_dataset, serve, write_dataset
 
 NAMES = ["train-images.gz", "train-labels.gz", "test-images.gz", "test-labels.gz"]
 PREPARE = """

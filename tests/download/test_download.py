@@ -28,7 +28,7 @@ from mnist_spark.download import limits
 from mnist_spark.download.cache import cache_folder
 from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.errors import CatalogError, DownloadError, UsageError
-from tests.faults import (
+from tests.support.faults import (
     ALL_KNOWN,
     Fault,
     Server,

@@ -23,7 +23,7 @@ from mnist_spark.download import payload as payload_module
 from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
-from tests.faults import read_only
+from tests.support.faults import read_only
 
 CONTENT = struct.pack(">BBBBI", 0, 0, 8, 1, 5000) + bytes(i % 251 for i in range(5000))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -11,7 +11,7 @@ from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import SplitSize
-from tests.idxfiles import payload, random_pair, ubytes, write_dataset
+from tests.support.idxfiles import payload, random_pair, ubytes, write_dataset
 
 SHAPE = (3, 2)
 TRAIN = random_pair(20, *SHAPE)

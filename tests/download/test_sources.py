@@ -18,7 +18,7 @@ from mnist_spark.download.fetch import fetch
 from mnist_spark.download.sources import parse_source
 from mnist_spark.errors import DownloadError, UsageError
 from mnist_spark.storage import filesystem as storage
-from tests.faults import Fault, parse_dataset, serve, write_dataset
+from tests.support.faults import Fault, parse_dataset, serve, write_dataset
 
 NOWHERE = "http://no-such-host.invalid/"
 IMAGES = "train-images-idx3-ubyte"

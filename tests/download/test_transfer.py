@@ -26,7 +26,7 @@ import pytest
 from mnist_spark.download import cache as caching
 from mnist_spark.download import limits, transfer
 from mnist_spark.download.transfer import Probe, UnusableError, probe
-from tests.faults import Fault, Server, refused_url, serve
+from tests.support.faults import Fault, Server, refused_url, serve
 
 DATA = bytes(range(256)) * 40
 

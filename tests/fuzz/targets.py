@@ -34,7 +34,7 @@ from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.ranges.transport import plan_tasks
 from mnist_spark.refresh import config
-from tests.idxfiles import TYPES, header, parse, payload, random_pair, ubytes, write_dataset
+from tests.support.idxfiles import TYPES, header, parse, payload, random_pair, ubytes, write_dataset
 
 MB = 1 << 20
 

@@ -26,7 +26,7 @@ from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.ranges.transport import plan_tasks
-from tests.idxfiles import TYPES, header, payload
+from tests.support.idxfiles import TYPES, header, payload
 
 MOST = 2**32 - 1
 CODES = sorted(TYPES)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mnist_spark.errors import IdxError
 from mnist_spark.idx import format as idx
-from tests.idxfiles import TYPES, header, parse, payload, ubytes
+from tests.support.idxfiles import TYPES, header, parse, payload, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
 FIRST = st.integers(0, 2**32 - 1)

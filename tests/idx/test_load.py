@@ -11,7 +11,7 @@ import pytest
 import mnist_spark
 from mnist_spark import load_data
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
-from tests.idxfiles import header, payload, random_pair, ubytes
+from tests.support.idxfiles import header, payload, random_pair, ubytes
 
 IMAGES, LABELS = random_pair(5, 3, 2)
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from mnist_spark import ingest
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
-from tests.spark.tables import dataset_of
+from tests.support.tables import dataset_of
 
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

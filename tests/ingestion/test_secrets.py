@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.faults import Fault, serve
-from tests.spark.tables import dataset_of
+from tests.support.faults import Fault, serve
+from tests.support.tables import dataset_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # As a SAS token's signature: base64 of 32 bytes, quoted in a URL. None has a word such as "token"

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
-from tests.spark.tables import dataset_of
+from tests.support.tables import dataset_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

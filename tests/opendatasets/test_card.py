@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from mnist_spark import EMNIST, MNIST
 from mnist_spark.opendatasets.files import FileDataset
 from mnist_spark.opendatasets.tabular import TabularDataset
-from tests.idxfiles import random_pair, write_dataset
+from tests.support.idxfiles import random_pair, write_dataset
 
 
 class Card(HTMLParser):

@@ -20,8 +20,8 @@ import pytest
 
 from mnist_spark import MNIST, load_data
 from mnist_spark.errors import MnistSparkError, MountError, UsageError
-from tests.faults import Fault, serve
-from tests.fuse import needs_fuse
+from tests.support.faults import Fault, serve
+from tests.support.fuse import needs_fuse
 
 pytestmark = needs_fuse
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.faults import serve
-from tests.fuse import needs_fuse
+from tests.support.faults import serve
+from tests.support.fuse import needs_fuse
 
 mpl.use("Agg")
 

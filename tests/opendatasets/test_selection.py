@@ -1,4 +1,4 @@
-"""Which rows are chosen, in NumPy; tests/spark/test_selection.py compares Spark's."""
+"""Which rows are chosen, in NumPy; tests/opendatasets/test_selection_spark.py compares Spark's."""
 
 from __future__ import annotations
 

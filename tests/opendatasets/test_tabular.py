@@ -18,7 +18,7 @@ from mnist_spark import KMNIST, MNIST, FashionMNIST
 from mnist_spark.errors import DownloadError, MnistSparkError, UsageError
 from mnist_spark.opendatasets import export
 from mnist_spark.opendatasets.datasets import OpenDataset
-from tests.idxfiles import random_pair, write_dataset
+from tests.support.idxfiles import random_pair, write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from mnist_spark.errors import TableError, UsageError
 from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.pictures import plots as pictures
 from mnist_spark.pictures.records import open_records
-from tests import tablefiles
-from tests.idxfiles import random_pair, write_dataset
+from tests.support import tablefiles
+from tests.support.idxfiles import random_pair, write_dataset
 
 SPLITS = {"train": 300, "test": 40}
 LAYOUTS = ("columns", "binary", "array", "image")

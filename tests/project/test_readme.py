@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fuse import needs_fuse
+from tests.support.fuse import needs_fuse
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -6,7 +6,7 @@ import pytest
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ranges.staging import stage, unstage
-from tests.faults import read_only
+from tests.support.faults import read_only
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mnist_spark.ranges.transport import (
     plan_tasks,
     to_json,
 )
-from tests.idxfiles import random_pair
+from tests.support.idxfiles import random_pair
 
 UBYTE = np.dtype("u1")
 SCHEMA = table_schema(Layout.BINARY, (3, 2), pixels=UBYTE, labels=UBYTE)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.refresh import logs, metrics
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
-from tests.faults import read_only
+from tests.support.faults import read_only
 
 PREFIX = "mnist_spark_"
 ODD = 'a "quoted"\\ name\nof two lines'

@@ -19,10 +19,10 @@ from mnist_spark.download import cache as caching
 from mnist_spark.history import history
 from mnist_spark.refresh import run as refreshing
 from mnist_spark.verify import verify
-from tests.faults import Fault, serve
-from tests.idxfiles import random_pair
-from tests.publish import publish, tag
-from tests.spark.processes import TIMEOUT
+from tests.support.faults import Fault, serve
+from tests.support.idxfiles import random_pair
+from tests.support.processes import TIMEOUT
+from tests.support.publish import publish, tag
 
 TRAIN, TEST = random_pair(300, 5, 4), random_pair(60, 5, 4, seed=1)
 

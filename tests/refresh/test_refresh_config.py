@@ -18,7 +18,7 @@ from mnist_spark.errors import UsageError
 from mnist_spark.refresh.config import CustomDataset, CustomFile, load, parse
 from mnist_spark.refresh.toml_lines import lines_of
 from mnist_spark.table.write import Format, Writer
-from tests.idxfiles import random_pair, write_dataset
+from tests.support.idxfiles import random_pair, write_dataset
 
 EXAMPLE = Path(__file__).parents[2] / "conf" / "refresh.toml"
 FILE = Path("/etc/lake/refresh.toml")

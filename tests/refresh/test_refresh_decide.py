@@ -27,9 +27,9 @@ from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import replacing
 from mnist_spark.table.target import Target
-from tests.faults import Fault, serve
-from tests.idxfiles import header, random_pair, ubytes, write_dataset
-from tests.publish import publish, tag
+from tests.support.faults import Fault, serve
+from tests.support.idxfiles import header, random_pair, ubytes, write_dataset
+from tests.support.publish import publish, tag
 
 TRAIN, TEST = random_pair(20, 3, 2), random_pair(6, 3, 2, seed=1)
 

@@ -16,7 +16,7 @@ import platformdirs
 import pytest
 from filelock import FileLock
 
-from tests.storage.servers import Azure, Cutter, cut_connections, free_port, running
+from tests.support.servers import Azure, Cutter, cut_connections, free_port, running
 
 # The last version for Node 20.
 AZURITE = "3.35.0"

@@ -19,9 +19,9 @@ from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import DownloadError, UsageError
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
-from tests.faults import Fault, serve
-from tests.storage.outcomes import SHORT, Outcome, run
-from tests.storage.servers import Azure
+from tests.support.faults import Fault, serve
+from tests.support.outcomes import SHORT, Outcome, run
+from tests.support.servers import Azure
 
 TRAIN = tuple(file.payload_sha256 for file in catalog.find("mnist").splits[0].files)
 # Azure's own client, within adlfs, waits 15 s and more before it tries again.

@@ -11,7 +11,7 @@ from mnist_spark.download import transfer
 from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import DownloadError
 from mnist_spark.storage import filesystem as storage
-from tests.storage.outcomes import run
+from tests.support.outcomes import run
 
 MNIST = catalog.find("mnist")
 SECRET = "s3cr3t-key-of-the-tests"

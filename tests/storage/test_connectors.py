@@ -14,8 +14,6 @@ from mnist_spark.history import history
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import connector
 from mnist_spark.verify import verify
-from tests.spark.processes import Driver
-from tests.storage.servers import free_port
 from tests.storage.test_targets import (
     S3_KEY,
     S3_SECRET,
@@ -23,6 +21,8 @@ from tests.storage.test_targets import (
     assert_rows,
     credentials_checked,
 )
+from tests.support.processes import Driver
+from tests.support.servers import free_port
 
 WRONG = base64.b64encode(b"wrong" * 8).decode()
 

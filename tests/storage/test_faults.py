@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import (
+from tests.support.faults import (
     ALL_KNOWN,
     Fault,
     Server,
@@ -25,7 +25,7 @@ from tests.faults import (
     unanswered_url,
     write_dataset,
 )
-from tests.storage.outcomes import SHORT, Outcome, run
+from tests.support.outcomes import SHORT, Outcome, run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 

@@ -32,8 +32,8 @@ from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
-from tests.spark.processes import Driver
-from tests.spark.tables import expected
+from tests.support.processes import Driver
+from tests.support.tables import expected
 
 S3_KEY, S3_SECRET = "AKIATESTSOFTARGETS00", "kW8xQz7Lr0vTfYc2mHjN5bDpUeAoXiRgS1w9ZtBq"
 

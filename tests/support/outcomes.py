@@ -59,7 +59,7 @@ def run(
 ) -> Outcome:
     """Fetches and unpacks the dataset's training split; adds a row to the table."""
     root = Path(mnist_spark.__file__).parents[1]
-    child = [sys.executable, "-m", "tests.storage.child", str(dataset), str(cache), source]
+    child = [sys.executable, "-m", "tests.support.child", str(dataset), str(cache), source]
     done = subprocess.run(
         [*child, json.dumps(SHORT if limits is None else limits)],
         cwd=root,

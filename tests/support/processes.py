@@ -47,7 +47,7 @@ class Driver:
         submit = f"--driver-memory 1g {conf} pyspark-shell"
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.spark.driver", master),
+                *(sys.executable, "-m", "tests.support.driver", master),
                 f"delta {tables}" * delta,
                 *map(str, artifacts),
             ],

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from pathlib import Path
 
-from tests.faults import Fault, Server
+from tests.support.faults import Fault, Server
 
 
 def publish(folder: Path, suffix: str = ".gz", **splits: tuple[bytes, bytes]) -> None:

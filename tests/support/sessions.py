@@ -1,4 +1,4 @@
-"""One local Spark session and one small dataset for all tests of this folder."""
+"""One local Spark session and one small dataset for all tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import session
-from tests.spark.processes import Drivers
+from tests.support.processes import Drivers
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -16,7 +16,7 @@ from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer
-from tests.spark.tables import dataset_of, expected
+from tests.support.tables import dataset_of, expected
 
 
 def choose(target: object, writer: str = "auto", table_format: str = "delta"):

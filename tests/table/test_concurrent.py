@@ -21,7 +21,7 @@ from mnist_spark.spark.tasks import write_files
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
 from mnist_spark.table.target import Target
-from tests.spark.tables import dataset_of, difference, expected, normal
+from tests.support.tables import dataset_of, difference, expected, normal
 
 ROUNDS = 4
 

@@ -20,8 +20,8 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import TableError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
-from tests.spark.processes import until
-from tests.spark.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
+from tests.support.processes import until
+from tests.support.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
 
 @pytest.fixture(scope="module")

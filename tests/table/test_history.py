@@ -18,8 +18,8 @@ from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 from mnist_spark.upkeep import optimize, safe_retention, vacuum
 from mnist_spark.verify import verify
-from tests.idxfiles import random_pair, write_dataset
-from tests.tablefiles import properties, rows, write_delta, write_parquet
+from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
 SHAPE = (5, 4)
 PAIRS = {"train": random_pair(60, *SHAPE, seed=1), "test": random_pair(12, *SHAPE, seed=2)}

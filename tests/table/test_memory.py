@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from mnist_spark.idx.sample import write_sample
-from tests.spark.processes import Driver
-from tests.spark.tables import dataset_of
+from tests.support.processes import Driver
+from tests.support.tables import dataset_of
 
 DRIVER_MB, WORKER_MB = 400, 500
 

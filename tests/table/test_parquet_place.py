@@ -27,8 +27,8 @@ from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import METADATA, inspect, replacing
 from mnist_spark.table.target import Target
-from tests.faults import read_only
-from tests.idxfiles import random_pair, write_dataset
+from tests.support.faults import read_only
+from tests.support.idxfiles import random_pair, write_dataset
 
 SPLITS = {"train": random_pair(20, 3, 2), "test": random_pair(6, 3, 2)}
 
@@ -370,7 +370,7 @@ def test_what_only_looks_like_a_leftover_stays(folder, make_job):
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from tests.unit import test_parquet_place as here
+from tests.table import test_parquet_place as here
 from mnist_spark.table import parquet
 
 home, target, version = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -10,7 +10,7 @@ import pytest
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.table.report import IngestReport, SourceFile
-from tests.faults import read_only
+from tests.support.faults import read_only
 
 REPORT = IngestReport(
     dataset="mnist",

@@ -13,7 +13,7 @@ from mnist_spark.catalog.schema import Layout
 from mnist_spark.ingestion import ingest
 from mnist_spark.table.parquet import METADATA
 from mnist_spark.table.write import Format
-from tests.spark.tables import (
+from tests.support.tables import (
     DELTA_READERS,
     PARQUET_READERS,
     by_spark,

@@ -17,7 +17,7 @@ from mnist_spark.table.properties import (
     table_properties,
 )
 from mnist_spark.table.target import Target
-from tests.idxfiles import random_pair, write_dataset
+from tests.support.idxfiles import random_pair, write_dataset
 
 
 @pytest.fixture(autouse=True)

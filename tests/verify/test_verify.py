@@ -24,8 +24,8 @@ from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import TableError
 from mnist_spark.table.parquet import METADATA
 from mnist_spark.verify import What, contents, verify
-from tests.idxfiles import random_pair, ubytes, write_dataset
-from tests.tablefiles import properties, rows, write_delta, write_parquet
+from tests.support.idxfiles import random_pair, ubytes, write_dataset
+from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
 SHAPE = (5, 4)
 PAIRS = {"train": random_pair(60, *SHAPE, seed=1), "test": random_pair(12, *SHAPE, seed=2)}

@@ -18,7 +18,7 @@ from mnist_spark.history import history
 from mnist_spark.ingestion import ingest
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import VerifyReport, What, contents, verify
-from tests.spark.tables import records
+from tests.support.tables import records
 
 TABLES = [
     ("columnar", "mnist", "columns"),
