@@ -16,9 +16,8 @@ also depend on the zlib that Python was built with.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import json
+import os
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +29,7 @@ import numpy.typing as npt
 
 from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog import toml
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
 from mnist_spark.idx.format import ELEMENT_TYPES, Header
 
@@ -85,7 +85,7 @@ _Bytes = npt.NDArray[np.uint8]
 
 
 def write_sample(
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     train: int = 60_000,
     test: int = 10_000,
@@ -123,6 +123,7 @@ def write_sample(
             raise UsageError(f"records of {split}", expected=f"1 to {MAX_RECORDS:,}", got=count)
     if seed < 0:
         raise UsageError("seed", expected="0 or more", got=seed)
+    folder = Path(folder)
     description = folder / "dataset.toml"
     writers: list[_Writer] = []
     splits: list[catalog.Split] = []
@@ -373,24 +374,7 @@ def _describe(seed: int, splits: tuple[catalog.Split, ...]) -> str:
         splits=splits,
         generated=True,
     )
-    lines = _table(dataset.name, dataset, "name", "splits")
-    for split in splits:
-        where = f"{dataset.name}.splits.{split.name}"
-        lines += _table(where, split, "name", "images", "labels")
-        lines += _table(f"{where}.images", split.images)
-        lines += _table(f"{where}.labels", split.labels)
-    return "\n".join([*lines[1:], ""])
-
-
-def _table(
-    where: str, item: catalog.Dataset | catalog.Split | catalog.File, *without: str
-) -> list[str]:
-    # JSON's strings, numbers, booleans and arrays of them are TOML's too.
-    return ["", f"[{where}]"] + [
-        f"{field.name} = {json.dumps(value, ensure_ascii=False)}"
-        for field in dataclasses.fields(item)
-        if field.name not in without and (value := getattr(item, field.name)) != field.default
-    ]
+    return toml.describe(dataset)
 
 
 def _write_split(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -31,6 +30,7 @@ from typing import IO
 import numpy as np
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog import toml
 from mnist_spark.download import cache as caching
 from mnist_spark.download import transfer
 from mnist_spark.errors import (
@@ -419,29 +419,27 @@ def _describe(dataset: CustomDataset, found: Mapping[str, _Found]) -> str:
                 got=shape,
             )
     top = max(f.top for f in found.values())
-    values = {
-        "title": dataset.title,
-        "description": dataset.description,
-        "homepage": "",
-        "licence": dataset.licence,
-        "citation": "",
-        "digests": "Computed when the files were downloaded.",
-        "image_shape": list(found[f"{first}-images"].header.record_shape),
-        "classes": list(dataset.classes or map(str, range(max(top, 0) + 1))),
-        "mirrors": ["files"],
-    }
-    lines = [f"[{json.dumps(dataset.name)}]", *_pairs(values)]
-    for split in dataset.splits:
-        where = f"{json.dumps(dataset.name)}.splits.{json.dumps(split)}"
-        records = found[f"{split}-labels"].header.records
-        lines += ["", f"[{where}]", f"records = {records}"]
-        for role in ("images", "labels"):
-            file = found[f"{split}-{role}"].file
-            keys = ("name", "payload_size", "size", "sha256", "payload_sha256")
-            lines += ["", f"[{where}.{role}]", *_pairs({key: getattr(file, key) for key in keys})]
-    return "\n".join([*lines, ""])
-
-
-def _pairs(values: Mapping[str, object]) -> list[str]:
-    # JSON's strings, numbers and arrays of them are TOML's too.
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    rows, cols = found[f"{first}-images"].header.record_shape
+    return toml.describe(
+        catalog.Dataset(
+            name=dataset.name,
+            title=dataset.title,
+            description=dataset.description,
+            homepage="",
+            licence=dataset.licence,
+            citation="",
+            digests="Computed when the files were downloaded.",
+            image_shape=(rows, cols),
+            classes=tuple(dataset.classes or map(str, range(max(top, 0) + 1))),
+            mirrors=("files",),
+            splits=tuple(
+                catalog.Split(
+                    split,
+                    found[f"{split}-labels"].header.records,
+                    found[f"{split}-images"].file,
+                    found[f"{split}-labels"].file,
+                )
+                for split in dataset.splits
+            ),
+        )
+    )

@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.toml import parse
 
 
 @dataclass
@@ -300,7 +301,7 @@ def write_dataset(
 
 def parse_dataset(toml: str, folder: Path) -> catalog.Dataset:
     """The one dataset that the TOML describes."""
-    (dataset,) = catalog.parse(toml, "test.toml", folder=folder).values()
+    (dataset,) = parse(toml, "test.toml", folder=folder).values()
     return dataset
 
 
