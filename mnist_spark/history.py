@@ -66,7 +66,7 @@ def history(target: str | os.PathLike[str], *, spark: SparkSession | None = None
     Raises:
         TableError: there is no Delta table.
     """
-    place = Target.parse(str(target))
+    place = Target.parse(os.fspath(target))
     if place.needs_spark:
         return [_version(row) for row in _from_spark(spark or session.session(), place)]
     from mnist_spark.table import delta_columnar, parquet

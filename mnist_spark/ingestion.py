@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from mnist_spark._version import __version__
@@ -18,7 +19,6 @@ from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer, write
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from pyspark.sql import SparkSession
@@ -77,7 +77,7 @@ def ingest(
     found = catalog.find(dataset)
     wanted = found.select(split)
     schema = catalog_schema(found, one_of(Layout, "layout", layout))
-    place, table_format = Target.parse(str(target)), one_of(Format, "format", format)
+    place, table_format = Target.parse(os.fspath(target)), one_of(Format, "format", format)
     choice = choose_writer(one_of(Writer, "writer", writer), place, table_format)
     if transaction is not None and table_format != Format.DELTA:
         raise UsageError("only Delta tables have transactions", got=f"format {table_format}")
@@ -89,7 +89,7 @@ def ingest(
     prepared = prepare(
         found,
         wanted,
-        source=None if source is None else str(source),
+        source=None if source is None else os.fspath(source),
         cache=cache_folder(cache),
         steps=steps,
     )
@@ -104,7 +104,7 @@ def ingest(
         way = choose_transport(
             transport,
             local=session.is_local(spark),
-            staging=None if staging is None else str(staging),
+            staging=None if staging is None else os.fspath(staging),
             payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
         )
         job = WriteJob(
@@ -116,7 +116,7 @@ def ingest(
             ranges,
             force,
             way,
-            None if staging is None else str(staging),
+            None if staging is None else os.fspath(staging),
             transaction,
         )
         written = write(spark, job, table_format, choice.writer)

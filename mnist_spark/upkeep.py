@@ -53,7 +53,7 @@ def optimize(target: str | os.PathLike[str], *, spark: SparkSession | None = Non
     Raises:
         TableError: there is no Delta table, or it can't be written.
     """
-    place = Target.parse(str(target))
+    place = Target.parse(os.fspath(target))
     with _upkeep(place, "optimize"):
         if place.needs_spark:
             rows = (spark or session.session()).sql(f"OPTIMIZE {place.sql}").collect()
@@ -88,7 +88,7 @@ def vacuum(
         UsageError: a retention under the safe limit.
         TableError: there is no Delta table, or it can't be written.
     """
-    place = Target.parse(str(target))
+    place = Target.parse(os.fspath(target))
     hours = math.ceil(retention / timedelta(hours=1))
     with _upkeep(place, "vacuum"):
         if place.needs_spark:

@@ -67,8 +67,8 @@ class OpenDataset:
         return (
             dataset,
             splits,
-            None if source is None else str(source),
-            None if cache is None else str(cache),
+            None if source is None else os.fspath(source),
+            None if cache is None else os.fspath(cache),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -77,13 +78,13 @@ class IngestReport:
         """All of it, as JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON, whole or not at all.
 
         Raises:
             MnistSparkError: the file can't be written.
         """
-        write_whole(path, self.to_json() + "\n")
+        write_whole(Path(path), self.to_json() + "\n")
 
     def summary(self) -> str:
         """A few lines for people."""

@@ -53,7 +53,7 @@ def verify(
         MnistSparkError: the dataset can't be found.
     """
     started = time.perf_counter()
-    place = Target.parse(str(target))
+    place = Target.parse(os.fspath(target))
     table = open_table(place, spark)
     findings = Findings()
     expected = expect(place, table, dataset, findings)
@@ -62,7 +62,7 @@ def verify(
     rows = count_rows(table, expected.splits, findings, deep=deep)
     sha256 = {}
     if deep and usable:
-        origin = None if source is None else str(source)
+        origin = None if source is None else os.fspath(source)
         executors = spark if table.engine != "spark" else None
         contents = Contents(
             place, table, expected, origin, cache_folder(cache), findings, executors
