@@ -21,8 +21,9 @@ from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.download import cache as caching
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
 from mnist_spark.refresh import logs
-from mnist_spark.refresh.config import TableConfig, load
+from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.decide import Decision, decide
+from mnist_spark.refresh.reader import load
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from mnist_spark.refresh.source import Source, Sources
 from mnist_spark.spark import session

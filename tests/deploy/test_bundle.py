@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mnist_spark.refresh import config as refresh_config
+from mnist_spark.refresh import reader
 from tests.deploy.conftest import CONF, TOP
 
 BUILT_IN = ("bundle.name", "bundle.target", "workspace.file_path")
@@ -131,7 +131,7 @@ def test_configs(bundle, jobs):
     assert config.startswith("${workspace.file_path}/")
     for target in bundle["targets"]:
         place = config.replace("${workspace.file_path}", str(TOP))
-        tables = refresh_config.load(Path(place.replace("${bundle.target}", target)))
+        tables = reader.load(Path(place.replace("${bundle.target}", target)))
         assert tables
 
 

@@ -8,7 +8,7 @@ import pyspark
 import pytest
 
 from mnist_spark import __version__
-from mnist_spark.refresh import config as refresh_config
+from mnist_spark.refresh import reader
 from tests.deploy.conftest import CONF
 
 MISTAKES = [
@@ -85,7 +85,7 @@ def test_the_lake_is_mounted_where_the_tables_and_the_cache_are(manifests, tmp_p
     assert arguments["cache"].startswith(mounts["driver"]["lake"] + "/")
     ((name, text),) = config_map["data"].items()
     assert arguments["config"] == f"{mounts['driver']['config']}/{name}"
-    for table in refresh_config.parse(text, tmp_path / name):
+    for table in reader.parse(text, tmp_path / name):
         assert table.target.text.startswith(mounts["driver"]["lake"] + "/")
 
 

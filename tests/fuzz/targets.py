@@ -34,7 +34,7 @@ from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
 from mnist_spark.ranges.transport import plan_tasks
-from mnist_spark.refresh import config
+from mnist_spark.refresh import reader
 from tests.support.idxfiles import TYPES, header, parse, payload, random_pair, ubytes, write_dataset
 
 MB = 1 << 20
@@ -251,7 +251,7 @@ def run_catalog(data: bytes) -> None:
 
 def run_refresh(data: bytes) -> None:
     """The configuration of ``mnist-spark refresh``."""
-    config.parse(data.decode("utf-8", "replace"), Path("/folder/refresh.toml"))
+    reader.parse(data.decode("utf-8", "replace"), Path("/folder/refresh.toml"))
 
 
 @functools.cache

@@ -15,7 +15,8 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
 from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
-from mnist_spark.refresh.config import CustomDataset, CustomFile, load, parse
+from mnist_spark.refresh.config import CustomDataset, CustomFile
+from mnist_spark.refresh.reader import load, parse
 from mnist_spark.refresh.toml_lines import lines_of
 from mnist_spark.table.write import Format, Writer
 from tests.support.idxfiles import random_pair, write_dataset
@@ -302,7 +303,7 @@ def test_the_example_with_all_that_is_commented_out():
     assert isinstance(tables["letters"].dataset, CustomDataset)
     from mnist_spark.refresh import config
 
-    for keys in (config._TABLE_KEYS, config._DATASET_KEYS, config._SPLIT_KEYS):
+    for keys in (config.TABLE_KEYS, config.DATASET_KEYS, config.SPLIT_KEYS):
         for key in keys:
             assert re.search(rf"(?m)^(\S+\.)?{key}( = |\.)|\.{key}\.", text), key
     assert os.path.isabs(tables["letters"].target.text)  # noqa: PTH117

@@ -20,8 +20,9 @@ from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.cache import read_origin
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError, TableError
-from mnist_spark.refresh.config import TableConfig, parse
+from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.decide import Cause, decide
+from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Source, Sources
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
