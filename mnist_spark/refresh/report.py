@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from mnist_spark.refresh import logs
 from mnist_spark.refresh.decide import Cause
+
+_log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
@@ -49,6 +53,29 @@ class TableReport:
     removed_files: int | None = None
     seconds: float = 0.0
     error: str | None = None
+
+    def log(self) -> None:
+        """Logs what became of the table. An alert can match ``table-failed``."""
+        name = {
+            Outcome.UP_TO_DATE: "table-up-to-date",
+            Outcome.WRITTEN: "table-written",
+            Outcome.WOULD_WRITE: "table-would-be-written",
+            Outcome.FAILED: "table-failed",
+        }[self.outcome]
+        failed = self.outcome == Outcome.FAILED
+        logs.event(
+            _log,
+            logging.ERROR if failed else logging.INFO,
+            name,
+            table=self.table,
+            target=self.target,
+            cause=self.cause,
+            reason=self.error if failed else self.reason,
+            version=self.version,
+            rows=sum(self.rows.values()) if self.rows else None,
+            removed_files=self.removed_files or None,
+            seconds=self.seconds,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,28 @@
-"""The refresh: each table in its turn, under its lock, and nothing done that need not be."""
+"""The refresh: one table after the other, each under its lock, written only if it has to be."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import logging
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_spark._version import __version__
-from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.download import cache as caching
-from mnist_spark.errors import ConflictError, MnistSparkError, TableError
+from mnist_spark.errors import MnistSparkError
 from mnist_spark.refresh import logs
 from mnist_spark.refresh.config import TableConfig
-from mnist_spark.refresh.decide import Decision, decide
+from mnist_spark.refresh.decide import decide
 from mnist_spark.refresh.reader import load
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
-from mnist_spark.refresh.source import Source, Sources
+from mnist_spark.refresh.source import Sources
+from mnist_spark.refresh.write import write_table
 from mnist_spark.spark import session
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
@@ -34,13 +31,6 @@ from mnist_spark.upkeep import vacuum
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-    from mnist_spark.table.report import IngestReport
-
-_ATTEMPTS = 4
-"""Writes of a table that others write too, if they get in each other's way …"""
-_PAUSE_SECONDS = 3.0
-"""… and the time between them, in which the others may finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,13 +62,15 @@ def refresh(
     """
     started = time.time()
     tables = load(Path(config))
-    run = _Run(tables, caching.cache_folder(cache), master, deep=deep, dry_run=dry_run, debug=debug)
-    _event("refresh-started", config=str(config), tables=len(tables), dry_run=dry_run or None)
+    run = _Refresh(
+        tables, caching.cache_folder(cache), master, deep=deep, dry_run=dry_run, debug=debug
+    )
+    _log_event("refresh-started", config=str(config), tables=len(tables), dry_run=dry_run or None)
     reports = [run.table(table) for table in tables]
     finished = time.time()
     failed = [report.table for report in reports if report.outcome == Outcome.FAILED]
     outcomes = [report.outcome for report in reports]
-    _event(
+    _log_event(
         "refresh-finished",
         logging.ERROR if failed else logging.INFO,
         status="failed" if failed else "ok",
@@ -94,7 +86,7 @@ def refresh(
     )
 
 
-class _Run:
+class _Refresh:
     """What the tables of one refresh share."""
 
     def __init__(
@@ -114,6 +106,7 @@ class _Run:
         self._dry_run = dry_run
         self._debug = debug
         self._sources = Sources(cache, dry_run=dry_run)
+        self._spark: SparkSession | None = None
 
     def table(self, table: TableConfig) -> TableReport:
         """Refreshes one table. Whatever goes wrong with it is in the report."""
@@ -122,7 +115,7 @@ class _Run:
             table.name, table.dataset.name, _printable(table.target), Outcome.FAILED
         )
         try:
-            with self._turn(table), session.lasting():
+            with self._locked(table), session.lasting():
                 report = self._refresh(table, report)
                 if not self._dry_run:
                     report = _upkeep(table, report)
@@ -133,13 +126,12 @@ class _Run:
             if self._debug:
                 _log.error("traceback of table %s", table.name, exc_info=error)
         report = replace(report, seconds=round(time.perf_counter() - start, 3))
-        _tell(report)
+        report.log()
         return report
 
     def _refresh(self, table: TableConfig, report: TableReport) -> TableReport:
         if table.target.needs_spark:
-            # Only Spark can look at it, and this run's own options say which Spark.
-            _ = self._spark
+            self._start_spark()  # `decide` uses the active session
         source = self._sources.of(table)
         decision = decide(table, source, deep=self._deep)
         report = replace(
@@ -153,75 +145,19 @@ class _Run:
         )
         if self._dry_run or decision.cause is None:
             return report
-        return self._write(table, decision, report)
-
-    def _write(self, table: TableConfig, decision: Decision, report: TableReport) -> TableReport:
-        _event(
+        _log_event(
             "table-writing",
             table=table.name,
             target=report.target,
             cause=decision.cause,
             reason=decision.reason,
         )
-        source = self._sources.check_files(table)
-        for attempt in range(_ATTEMPTS):
-            try:
-                written = self._ingest(table, source, decision)
-                break
-            except TableError as error:
-                if conflict := isinstance(error, ConflictError):
-                    time.sleep(_PAUSE_SECONDS)  # a refresh on another machine may be at it
-                again = decide(table, source, deep=False)
-                if again.cause is None:
-                    return replace(
-                        report,
-                        outcome=Outcome.UP_TO_DATE,
-                        reason=f"written by another refresh: {again.reason}",
-                        version=again.version,
-                        rows=again.rows,
-                        sha256=again.digests,
-                    )
-                if not conflict or attempt == _ATTEMPTS - 1:
-                    raise
-                _event("table-conflict", table=table.name, reason=error)
-                decision = again
-        roles = itertools.cycle(("images", "labels"))
-        return replace(
-            report,
-            outcome=Outcome.WRITTEN,
-            version=written.table_version,
-            rows=written.rows,
-            sha256={
-                f"{file.split}.{role}": file.payload_sha256
-                for file, role in zip(written.sources, roles, strict=False)
-            },
-            replaced_sha256=decision.digests,
-        )
+        return write_table(table, self._sources, decision, report, self._start_spark)
 
-    def _ingest(self, table: TableConfig, source: Source, decision: Decision) -> IngestReport:
-        from mnist_spark.ingestion import ingest
-
-        # Of several refreshes that decide over the same version, one writes: the others' number is
-        # taken then.
-        over = -1 if decision.version is None else decision.version
-        return ingest(
-            source.argument,
-            target=table.target.text,
-            source=table.source,
-            cache=source.cache,
-            split=table.splits,
-            format=table.format,
-            layout=table.layout,
-            writer=table.writer,
-            staging=table.staging,
-            ranges=_ranges(table, source.dataset),
-            transaction=over + 1 if table.format == Format.DELTA else None,
-            spark=self._spark,
-        )
-
-    @cached_property
-    def _spark(self) -> SparkSession:
-        """One session for all tables, started when the first needs it, as the neediest needs it."""
+    def _start_spark(self) -> SparkSession:
+        """The session of all tables, started when the first needs it, with what any needs."""
+        if self._spark is not None:
+            return self._spark
         by_spark = []
         writers = set()
         for table in self._tables:
@@ -233,28 +169,29 @@ class _Run:
                     by_spark.append(table.target.text)
         delta = bool(by_spark) or any(table.target.needs_spark for table in self._tables)
         brief = not delta and writers == {Writer.COLUMNAR}
-        return session.session(self._master, delta=delta, tables=by_spark, batch=brief)
+        self._spark = session.session(self._master, delta=delta, tables=by_spark, batch=brief)
+        return self._spark
 
     @contextlib.contextmanager
-    def _turn(self, table: TableConfig) -> Iterator[None]:
-        """Keeps other refreshes of the table on this machine waiting."""
+    def _locked(self, table: TableConfig) -> Iterator[None]:
+        """Other refreshes of the table on this machine wait."""
         if self._dry_run:
             yield
             return
-        told = False
+        logged = False
 
-        def poll() -> None:
-            nonlocal told
-            if not told:
-                _event("table-waiting", table=table.name, reason="another refresh is at it")
-            told = True
+        def log_once() -> None:
+            nonlocal logged
+            if not logged:
+                _log_event("table-waiting", table=table.name, reason="another refresh is at it")
+            logged = True
 
         # No dataset of the catalog has a folder of this name: they begin with a letter or digit.
         name = hashlib.sha256(table.target.text.encode()).hexdigest()[:16]
         path = self._cache / "@refresh" / name
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(caching.locked(path, poll))
+                stack.enter_context(caching.locked(path, log_once))
             except OSError as error:
                 raise caching.unusable(MnistSparkError, error, path) from error
             yield
@@ -265,17 +202,9 @@ def _printable(target: Target) -> str:
     return storage.redact(target.text) if "://" in target.text else target.text
 
 
-def _ranges(table: TableConfig, dataset: Dataset | None) -> int | None:
-    """How many data files give about the size that is wanted."""
-    if table.file_mb is None or dataset is None:
-        return None
-    size = table.file_mb * 1_000_000
-    return sum(math.ceil(s.images.payload_size / size) for s in dataset.select(table.splits))
-
-
 def _upkeep(table: TableConfig, report: TableReport) -> TableReport:
-    """Removes what only versions older than the retention need, and what killed runs left."""
-    # Spark's VACUUM adds versions even if it finds nothing, so it has to wait for a reason.
+    """Removes files that only versions older than the retention need, and those of killed runs."""
+    # Spark's VACUUM adds versions even if it removes nothing, so it runs after a write only.
     due = report.outcome == Outcome.WRITTEN or not table.target.needs_spark
     if table.retention_days is None or not due:
         return report
@@ -283,28 +212,5 @@ def _upkeep(table: TableConfig, report: TableReport) -> TableReport:
     return replace(report, removed_files=removed.files)
 
 
-def _tell(report: TableReport) -> None:
-    """The line that an alert can match: ``table-failed``."""
-    name = {
-        Outcome.UP_TO_DATE: "table-up-to-date",
-        Outcome.WRITTEN: "table-written",
-        Outcome.WOULD_WRITE: "table-would-be-written",
-        Outcome.FAILED: "table-failed",
-    }[report.outcome]
-    failed = report.outcome == Outcome.FAILED
-    _event(
-        name,
-        logging.ERROR if failed else logging.INFO,
-        table=report.table,
-        target=report.target,
-        cause=report.cause,
-        reason=report.error if failed else report.reason,
-        version=report.version,
-        rows=sum(report.rows.values()) if report.rows else None,
-        removed_files=report.removed_files or None,
-        seconds=report.seconds,
-    )
-
-
-def _event(name: str, level: int = logging.INFO, **fields: object) -> None:
+def _log_event(name: str, level: int = logging.INFO, **fields: object) -> None:
     logs.event(_log, level, name, **fields)
