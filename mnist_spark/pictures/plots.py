@@ -19,9 +19,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.opendatasets.tabular import TabularDataset
-from mnist_spark.pictures.records import Records, open_records
+from mnist_spark.pictures.dataset_records import DatasetRecords
+from mnist_spark.pictures.records import Records
+from mnist_spark.pictures.table_records import TableRecords
+from mnist_spark.table.read import open_table
+from mnist_spark.table.target import Target
+
+if importlib.util.find_spec("matplotlib") is not None:  # else open_records says what is missing
+    from mnist_spark.pictures import draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,9 +57,7 @@ def plot_digits(
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
     _check_positive(count=count, columns=columns)
-    records = _open(what)
-    from mnist_spark.pictures import draw
-
+    records = open_records(what)
     chosen = _sample(records, count, seed)
     captions = [records.classes[label] for label in records.labels[chosen]]
     title = f"{records.title}: {len(chosen):,} of {len(records.labels):,} records"
@@ -71,9 +77,7 @@ def plot_classes(what: What, count: int = 20, *, seed: int = 0) -> Figure:
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
     _check_positive(count=count)
-    records = _open(what)
-    from mnist_spark.pictures import draw
-
+    records = open_records(what)
     random = np.random.default_rng(seed)
     chosen = [
         random.permutation(np.flatnonzero(records.labels == label))[:count]
@@ -94,9 +98,7 @@ def plot_labels(what: What) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    records = _open(what)
-    from mnist_spark.pictures import draw
-
+    records = open_records(what)
     return draw.labels(
         records.label_counts(), records.classes, f"{records.title}, records per label"
     )
@@ -112,9 +114,7 @@ def plot_means(what: What) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    records = _open(what)
-    from mnist_spark.pictures import draw
-
+    records = open_records(what)
     return draw.digits(records.means(), records.classes, 10, f"{records.title}: mean of each class")
 
 
@@ -129,9 +129,7 @@ def preview(what: What, *, seed: int = 0) -> Figure:
         UsageError: nothing to draw.
         MnistSparkError: matplotlib is missing, or the records can't be read.
     """
-    records = _open(what)
-    from mnist_spark.pictures import draw
-
+    records = open_records(what)
     chosen = _sample(records, _PREVIEW_COUNT, seed)
     captions = [records.classes[label] for label in records.labels[chosen]]
     return draw.preview(
@@ -139,11 +137,28 @@ def preview(what: What, *, seed: int = 0) -> Figure:
     )
 
 
-def _open(what: What) -> Records:
-    """The records; before that, whether there is something to draw them with."""
+def open_records(what: What) -> Records:
+    """The records of a dataset or a table.
+
+    Raises:
+        MnistSparkError: matplotlib is missing, or a file or the table can't be read.
+        UsageError: there are no records.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise MnistSparkError("matplotlib is not installed", hint='Install "mnist-spark[plot]"')
-    return open_records(what)
+    records: Records
+    if isinstance(what, TabularDataset):
+        records = DatasetRecords(what)
+    elif (name := os.fspath(what)) in catalog.datasets() or name.endswith(".toml"):
+        dataset = catalog.find(name)
+        splits = tuple(split.name for split in dataset.splits)
+        records = DatasetRecords(TabularDataset(dataset, splits, catalog.default_source(name)))
+    else:
+        target = Target.parse(name)
+        records = TableRecords(target, open_table(target))
+    if not len(records.labels):
+        raise UsageError("there are no records to draw", got=records.title)
+    return records
 
 
 def _sample(records: Records, count: int, seed: int) -> npt.NDArray[np.int64]:

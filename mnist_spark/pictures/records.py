@@ -1,50 +1,29 @@
-"""Where a picture's records come from: a dataset's payloads or a table, one look at both.
+"""The records that a picture shows: one interface to datasets and to tables.
 
-Labels are read whole, a byte each. Images are read only as far as they are drawn.
+All labels are read, a byte each. Only images that are drawn are read.
 """
 
 from __future__ import annotations
 
-import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-
-from mnist_spark.catalog import dataset as catalog
-from mnist_spark.download.cache import cache_folder
-from mnist_spark.download.split import prepare
-from mnist_spark.errors import TableError, UsageError
-from mnist_spark.idx.pair import Pair
-from mnist_spark.idx.rows import read_records
-from mnist_spark.opendatasets.tabular import TabularDataset
-from mnist_spark.table.properties import DATASET
-from mnist_spark.table.target import Target
-
-if TYPE_CHECKING:
-    from mnist_spark.table.read import TableReader
 
 Bytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.int64]
-
-_BATCH_RECORDS = 4096
-_GAP_RECORDS = 1 << 16
-"""Records this near to each other are read in one go: about a row group of Parquet."""
+Positions = npt.NDArray[np.int64]
 
 
 class Records(ABC):
-    """The records of some splits, counted through from 0, one split after the other.
+    """The records of some splits. Positions count from 0, one split after the other.
 
     Attributes:
         title: of the dataset, for people.
-        classes: their names.
+        classes: names of the classes.
         image_shape: (rows, columns) in pixels.
         splits: records per split, in order.
-        labels: of all records, as places in ``classes``.
+        labels: of all records, as indices into ``classes``.
     """
 
     title: str
@@ -54,12 +33,12 @@ class Records(ABC):
     labels: Bytes
 
     @abstractmethod
-    def images(self, places: Places) -> Bytes:
-        """The images of some records, shape ``(len(places), *image_shape)``, in the order asked."""
+    def images(self, positions: Positions) -> Bytes:
+        """The images at these positions, shape ``(len(positions), *image_shape)``."""
 
     @abstractmethod
     def batches(self) -> Iterator[tuple[Bytes, Bytes]]:
-        """All images, shape (n, pixels), with their labels: bounded batches, in any order."""
+        """All images, shape (n, pixels), and their labels, in bounded batches in any order."""
 
     def label_counts(self) -> dict[str, npt.NDArray[np.int64]]:
         """Records per class, by split."""
@@ -78,220 +57,3 @@ class Records(ABC):
                 sums[label] += images[labels == label].sum(axis=0, dtype=np.int64)
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return (sums / np.maximum(counts, 1)[:, None]).reshape(-1, rows, cols)
-
-
-def open_records(what: TabularDataset | str | os.PathLike[str]) -> Records:
-    """The records of a dataset or a table.
-
-    Args:
-        what: see :mod:`mnist_spark.pictures.plots`.
-
-    Raises:
-        UsageError: there are no records.
-        MnistSparkError: a file or the table can't be had or read.
-    """
-    records: Records
-    if isinstance(what, TabularDataset):
-        records = _DatasetRecords(what)
-    elif (name := os.fspath(what)) in catalog.datasets() or name.endswith(".toml"):
-        dataset = catalog.find(name)
-        splits = tuple(split.name for split in dataset.splits)
-        records = _DatasetRecords(TabularDataset(dataset, splits, catalog.default_source(name)))
-    else:
-        from mnist_spark.table.read import open_table
-
-        target = Target.parse(name)
-        records = _TableRecords(target, open_table(target))
-    if not len(records.labels):
-        raise UsageError("there are no records to draw", got=records.title)
-    return records
-
-
-class _DatasetRecords(Records):
-    """From payloads, whose digests have been checked."""
-
-    def __init__(self, tabular: TabularDataset) -> None:
-        dataset = tabular.dataset
-        prepared = prepare(
-            dataset,
-            dataset.select(tabular.splits),
-            source=tabular.source,
-            cache=cache_folder(tabular.cache),
-        )
-        self.title, self.classes = dataset.title, dataset.classes
-        self.image_shape = dataset.image_shape
-        self._pairs = [split.pair for split in prepared]
-        total = sum(pair.size.records for pair in self._pairs)
-        self._positions = np.arange(total) if tabular.rows is None else tabular.rows.positions()
-        self.splits = {}
-        self.labels = np.empty(len(self._positions), np.uint8)
-        for pair, where, chosen in self._by_split(self._positions):
-            # A label may be several numbers, the class first.
-            read_records(pair.labels, chosen, [0], self.labels[where, None])
-            self.labels[where] -= dataset.first_label
-            self.splits[pair.split] = len(chosen)
-
-    def images(self, places: Places) -> Bytes:
-        order = np.argsort(places)
-        images = np.empty((len(places), *self.image_shape), np.uint8)
-        images[order] = self._read(self._positions[places[order]])
-        return images
-
-    def batches(self) -> Iterator[tuple[Bytes, Bytes]]:
-        for first in range(0, len(self._positions), _BATCH_RECORDS):
-            some = slice(first, first + _BATCH_RECORDS)
-            images = self._read(self._positions[some])
-            yield images.reshape(len(images), -1), self.labels[some]
-
-    def _read(self, positions: Places) -> Bytes:
-        """Images at ascending positions."""
-        images = np.empty((len(positions), math.prod(self.image_shape)), np.uint8)
-        for pair, where, chosen in self._by_split(positions):
-            read_records(pair.images, chosen, range(images.shape[1]), images[where])
-        return images.reshape(-1, *self.image_shape)
-
-    def _by_split(self, positions: Places) -> Iterator[tuple[Pair, slice, Places]]:
-        """Per split that ascending positions fall into: which of them, and their records."""
-        first = 0
-        for pair in self._pairs:
-            end = first + pair.size.records
-            start, stop = np.searchsorted(positions, [first, end])
-            if start < stop:
-                yield pair, slice(int(start), int(stop)), positions[start:stop] - first
-            first = end
-
-
-class _TableRecords(Records):
-    """From a table of any layout, whose rows are found by ``split`` and ``index``."""
-
-    def __init__(self, target: Target, reader: TableReader) -> None:
-        self._target = target
-        self._reader = reader
-        names = reader.schema.names
-        lacking = [name for name in ("label", "index", "split") if name not in names]
-        if lacking:
-            raise self._error("not a table of images", f"no column {', '.join(lacking)}")
-        self._columns = [name for name in names if name == "image" or name.isdecimal()]
-        # As in the datasets: train, test, others.
-        found = sorted(reader.extents().items(), key=lambda item: (item[0] != "train", item[0]))
-        self._ranges = {
-            split: (extent.low, extent.high + 1)
-            for split, extent in found
-            if extent.low is not None and extent.high is not None
-        }
-        parts = {split: self._index_and_label(split) for split in self._ranges}
-        self.splits = {split: len(labels) for split, (_, labels) in parts.items()}
-        self._index = {split: index for split, (index, _) in parts.items()}
-        self.labels = np.concatenate([np.zeros(0, np.uint8), *(p[1] for p in parts.values())])
-        self._first_label = np.uint8(0)
-        dataset = catalog.datasets().get(reader.properties.get(DATASET, ""))
-        if dataset is not None:
-            self.title, self.classes = dataset.title, dataset.classes
-            self.image_shape = dataset.image_shape
-            self._first_label = np.uint8(dataset.first_label)
-            self.labels -= self._first_label
-        else:
-            self.title = reader.properties.get(DATASET) or str(target).rpartition("/")[2]
-            self.classes = tuple(map(str, range(int(self.labels.max(initial=0)) + 1)))
-            self.image_shape = self._shape()
-        if self.labels.max(initial=0) >= len(self.classes):
-            raise self._error("label outside the classes", self.labels.max())
-
-    def images(self, places: Places) -> Bytes:
-        images = np.zeros((len(places), *self.image_shape), np.uint8)
-        first = 0
-        for split, index in self._index.items():
-            here = np.flatnonzero((places >= first) & (places < first + len(index)))
-            wanted = index[places[here] - first]
-            order = np.argsort(wanted)
-            for run in np.split(order, np.flatnonzero(np.diff(wanted[order]) > _GAP_RECORDS) + 1):
-                if len(run):
-                    self._put(images, split, here[run], wanted[run])
-            first += len(index)
-        return images
-
-    def _put(self, images: Bytes, split: str, at: Places, wanted: Places) -> None:
-        """Puts a run of records, by ascending index, into their places."""
-        for batch in self._batches(split, int(wanted[0]), int(wanted[-1]) + 1, self._columns):
-            index = batch.column("index").to_numpy()
-            rows = np.flatnonzero(np.isin(index, wanted))
-            if len(rows):
-                pixels = self._pixels(batch.take(pa.array(rows)))
-                places = at[np.searchsorted(wanted, index[rows])]
-                images[places] = pixels.reshape(-1, *self.image_shape)
-
-    def batches(self) -> Iterator[tuple[Bytes, Bytes]]:
-        for split, (start, stop) in self._ranges.items():
-            # Spark hands a range over as a whole.
-            for low in range(start, stop, _GAP_RECORDS):
-                high = min(low + _GAP_RECORDS, stop)
-                for batch in self._batches(split, low, high, [*self._columns, "label"]):
-                    index = batch.column("index").to_numpy()
-                    inside = batch.filter(pa.array((index >= low) & (index < high)))
-                    labels = self._bytes(inside.column("label")) - self._first_label
-                    yield self._pixels(inside), labels
-
-    def _index_and_label(self, split: str) -> tuple[Places, Bytes]:
-        """Ascending, and each record once, however often it is in the table."""
-        batches = list(self._batches(split, *self._ranges[split], ["label"]))
-        every = np.concatenate([batch.column("index").to_numpy() for batch in batches])
-        index, first = np.unique(every.astype(np.int64), return_index=True)
-        labels = np.concatenate([self._bytes(batch.column("label")) for batch in batches])
-        return index, labels[first]
-
-    def _batches(
-        self, split: str, start: int, stop: int, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """Rows with an index; in place of an image's struct or view its plain bytes."""
-        for batch in self._reader.batches(split, start, stop, [*columns, "index"]):
-            arrays = [_plain(batch.column(name)) for name in (*columns, "index")]
-            rows = pa.RecordBatch.from_arrays(arrays, names=[*columns, "index"])
-            yield rows.filter(rows.column("index").is_valid())
-
-    def _pixels(self, batch: pa.RecordBatch) -> Bytes:
-        """Shape (rows, pixels), whatever the layout."""
-        rows, cols = self.image_shape
-        if self._columns != ["image"]:
-            arrays = [self._bytes(batch.column(name)) for name in self._columns]
-            return np.stack(arrays, axis=1)
-        image = batch.column("image")
-        if pa.types.is_large_binary(image.type):
-            pixels = np.frombuffer(b"".join(image.to_pylist()), np.uint8)
-        else:
-            pixels = self._bytes(image.flatten())
-        if pixels.size != len(batch) * rows * cols:
-            raise self._error("size of an image", f"other than {rows}×{cols} pixels")
-        return pixels.reshape(len(batch), rows * cols)
-
-    def _bytes(self, column: pa.Array) -> Bytes:
-        values = column.to_numpy(zero_copy_only=False)
-        if column.null_count or (len(values) and not 0 <= values.min() <= values.max() <= 255):
-            raise self._error("values in the table", "null, or outside 0 to 255")
-        return np.asarray(values, np.uint8)
-
-    def _shape(self) -> tuple[int, int]:
-        """The image's shape, for a dataset that isn't in the catalog: from a row; else a square."""
-        pixels = len(self._columns)
-        if self._columns == ["image"] and self._ranges:
-            split, (start, _) = next(iter(self._ranges.items()))
-            batches = self._reader.batches(split, start, start + 1, ["image"])
-            image = next(batch.column("image")[0].as_py() for batch in batches if len(batch))
-            if isinstance(image, dict):
-                return image["height"], image["width"]
-            pixels = len(image)
-        side = math.isqrt(pixels)
-        if side * side != pixels:
-            raise self._error("shape of the images is unknown", f"{pixels:,} pixels")
-        return side, side
-
-    def _error(self, what: str, got: object) -> TableError:
-        return TableError(what, file=self._target, got=got)
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    if pa.types.is_struct(column.type):
-        column = column.field("data")
-    if any(kind(column.type) for kind in (pa.types.is_binary, pa.types.is_binary_view)):
-        # Arrow neither filters nor takes views.
-        return column.cast(pa.large_binary())
-    return column

@@ -18,7 +18,7 @@ from mnist_spark.cli.main import main
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.pictures import plots as pictures
-from mnist_spark.pictures.records import open_records
+from mnist_spark.pictures.plots import open_records
 from tests.support import tablefiles
 from tests.support.idxfiles import random_pair, write_dataset
 
@@ -75,7 +75,7 @@ def test_the_layout_image_says_its_shape(tmp_path):
 
 def test_records_that_are_far_apart(tabular, tmp_path, monkeypatch):
     """Read in several goes, they come in the order in which they were asked for."""
-    monkeypatch.setattr("mnist_spark.pictures.records._GAP_RECORDS", 10)
+    monkeypatch.setattr("mnist_spark.pictures.table_records._GAP_RECORDS", 10)
     images, labels = tabular.to_numpy()
     records = open_records(written(tabular, "columns", "parquet", tmp_path / "t"))
     places = np.random.default_rng(0).permutation(340)[:30]
