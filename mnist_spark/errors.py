@@ -6,6 +6,7 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
@@ -147,5 +148,16 @@ def one_of(valid: type[E], what: str, name: str) -> E:
         return valid(name)
     except ValueError:
         raise UsageError(
-            f"unknown {what}", expected=f"one of {', '.join(valid)}", got=repr(name)
+            f"unknown {what}",
+            expected=f"one of {', '.join(valid)}",
+            got=repr(name),
+            hint=nearest(name, valid) or None,
         ) from None
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A question that names the valid word nearest to a mistyped one; empty if none is near."""
+    import difflib  # only where something is wrong
+
+    near = difflib.get_close_matches(name, list(valid), 1)
+    return f"Did you mean {near[0]!r}?" if near else ""

@@ -5,22 +5,50 @@ from __future__ import annotations
 import argparse
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.dataset import Dataset
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Takes no arguments."""
+    """Declares the arguments."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show all about this dataset")
 
 
-def run(_: argparse.Namespace) -> None:
-    """List the datasets of the catalog."""
-    for dataset in catalog.datasets().values():
-        rows, cols = dataset.image_shape
-        counts = ", ".join(f"{s.name} {s.records:,}" for s in dataset.splits)
-        print(f"{dataset.name}: {dataset.title}. {dataset.description}")
-        print(f"  {counts}; {rows}×{cols}; {len(dataset.classes)} classes; {dataset.licence}")
-        print(f"  {dataset.homepage}")
-        print(f"  digests: {dataset.digests}")
-        if dataset.unconfirmed is not None:
-            print(f"  not confirmed: {dataset.unconfirmed}")
-        for mirror in dataset.mirrors:
-            print(f"  mirror {mirror}")
+def run(args: argparse.Namespace) -> None:
+    """Prints a table of all datasets, or everything about one."""
+    if args.name is not None:
+        _show(catalog.find(args.name))
+        return
+    rows = [
+        (
+            dataset.name,
+            " + ".join(f"{split.records:,} {split.name}" for split in dataset.splits),
+            f"{len(dataset.classes)} classes",
+            dataset.title,
+        )
+        for dataset in catalog.datasets().values()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _show(dataset: Dataset) -> None:
+    rows, cols = dataset.image_shape
+    facts = {
+        "title": dataset.title,
+        "description": dataset.description,
+        "records": ", ".join(f"{split.name} {split.records:,}" for split in dataset.splits),
+        "images": f"{rows}×{cols} pixels",
+        "classes": ", ".join(dataset.classes),
+        "licence": dataset.licence,
+        "homepage": dataset.homepage,
+        "digests": dataset.digests,
+        "unconfirmed": dataset.unconfirmed,
+    }
+    print(dataset.name)
+    for key, value in facts.items():
+        if value:
+            print(f"  {key:<11}  {value}")
+    for mirror in dataset.mirrors:
+        print(f"  {'mirror':<11}  {mirror}")

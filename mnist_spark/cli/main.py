@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from mnist_spark._version import __version__
-from mnist_spark.cli.commands import COMMANDS
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, nearest
+
+# Each is a module of this package: ``add`` declares its arguments, ``run`` runs it. Only the module
+# of the command at hand is imported, so that the help is there at once.
+COMMANDS = {
+    "datasets": "List the datasets of the catalog, or show one.",
+    "download": "Put a dataset's published files, verified, into a folder.",
+    "ingest": "Write a dataset into a Delta or Parquet table.",
+    "verify": "Rebuild the source's bytes from a table, and compare their SHA-256.",
+    "history": "List a Delta table's versions: when, what, rows, writer, source digests.",
+    "preview": "Draw random records and the label histogram of a table or a dataset.",
+    "refresh": "Make the tables of a config file what their sources are.",
+    "sample": "Generate a dataset of the same format: digits drawn from a seed.",
+    "inspect": "Show an IDX file's header, shape, type and digest.",
+    "cache": "List, verify or clean the cache folder.",
+    "unstage": "Remove the payloads that ingests have put into a staging location.",
+}
+
+_DESCRIPTION = "MNIST, and any dataset in its format, as a Delta or Parquet table."
+_EXAMPLES = """\
+examples:
+  mnist-spark ingest --target lake/mnist      write MNIST into a Delta table
+  mnist-spark verify lake/mnist               prove that the table holds the source
+  mnist-spark refresh --config refresh.toml   keep many tables up to date
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. A failure is one line on stderr; ``--debug`` adds the traceback."""
-    parser = _Parser(prog="mnist-spark", description=__doc__)
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(
+        prog="mnist-spark",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"mnist-spark {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (add, run) in COMMANDS.items():
-        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
-        add(command)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in words:
+            module = import_module(f"mnist_spark.cli.{name}")
+            module.add(command)
+            command.set_defaults(run=module.run)
         command.add_argument("--debug", action="store_true", help="show tracebacks")
-        command.set_defaults(run=run)
-    return guarded(parser.parse_args(argv))
+        command.set_defaults(parser=command)
+    if not words:
+        parser.print_help()
+        return 0
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return guarded(args)
 
 
 def entry() -> None:
@@ -44,7 +84,7 @@ def guarded(args: argparse.Namespace) -> int:
     except MnistSparkError as error:
         if args.debug:
             traceback.print_exc()
-        print(f"mnist-spark: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"mnist-spark: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("mnist-spark: interrupted", file=sys.stderr)
@@ -53,6 +93,14 @@ def guarded(args: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    """Errors are one line, with the nearest valid command, option or choice."""
+
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
-        self.exit(2, f"{self.prog}: {line}. See {self.prog} --help\n")
+        suggestion = ""
+        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", line):
+            suggestion = nearest(choice[1], [name.strip("' ") for name in choice[2].split(",")])
+        elif unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", line):
+            suggestion = nearest(unknown[1], list(self._option_string_actions))
+        suggestion = f" {suggestion}" if suggestion else ""
+        self.exit(2, f"{self.prog}: {line}.{suggestion} See {self.prog} --help\n")

@@ -168,7 +168,7 @@ def test_verify_finds_a_flipped_bit_and_the_next_run_repairs(
         assert line.startswith(f"bad  {path}: SHA-256: expected ")
         assert line.endswith(f"; now {aside}")
         assert err == (
-            f"mnist-spark: IntegrityError: damaged files in the cache (file {path})."
+            f"mnist-spark: damaged files in the cache (file {path})."
             " They are downloaded or unpacked again when they are needed\n"
         )
         assert not path.exists()

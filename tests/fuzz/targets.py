@@ -307,8 +307,6 @@ def cli_sandbox() -> Iterator[None]:
     def unsupported(*_: object) -> NoReturn:
         raise UsageError("no cloud storage for fuzzers")
 
-    names = list(cli.COMMANDS)
-    parsed_only = {n: (cli.COMMANDS[n][0], lambda _: None) for n in names if n not in REAL}
     with contextlib.ExitStack() as stack:
         here = stack.enter_context(folder())
         write_dataset(here / "in", {"train": random_pair(4, 3, 2), "test": random_pair(2, 3, 2)})
@@ -316,7 +314,11 @@ def cli_sandbox() -> Iterator[None]:
         environment |= {"MNIST_SPARK_CACHE": str(here / "cache")}
         for patch in (
             mock.patch.dict(os.environ, environment),
-            mock.patch.dict(cli.COMMANDS, parsed_only),
+            *(
+                mock.patch(f"mnist_spark.cli.{name}.run", return_value=None)
+                for name in cli.COMMANDS
+                if name not in REAL
+            ),
             mock.patch("mnist_spark.ingestion.prepare", unreachable),
             mock.patch("mnist_spark.storage.filesystem.filesystem", unsupported),
             mock.patch.object(inventory, "verify", return_value=()),

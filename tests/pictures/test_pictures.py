@@ -197,7 +197,7 @@ sys.exit(main(["preview", "--dataset", "mnist", "-o", "x.png"]))
     )
     assert done.returncode == 1
     assert done.stderr == (
-        'mnist-spark: MnistSparkError: matplotlib is not installed. Install "mnist-spark[plot]"\n'
+        'mnist-spark: matplotlib is not installed. Install "mnist-spark[plot]"\n'
     )
 
 

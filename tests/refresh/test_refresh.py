@@ -240,9 +240,7 @@ def test_one_bad_table_stops_no_other(refresh, tiny, tmp_path):
     assert line["reason"] == found.tables["bad"]["error"]
     (end,) = found.named("refresh-finished")
     assert (end["level"], end["status"], end["failed_tables"]) == ("ERROR", "failed", "bad")
-    assert found.error == (
-        "mnist-spark: MnistSparkError: 1 of 3 tables failed: got bad. The log says why\n"
-    )
+    assert found.error == ("mnist-spark: 1 of 3 tables failed: got bad. The log says why\n")
     text = metrics.read_text("utf-8")
     assert 'mnist_spark_table_last_run_success{table="bad"} 0.0' in text
     assert 'last_success_timestamp_seconds{table="bad"}' not in text
