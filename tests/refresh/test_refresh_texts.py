@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.refresh.config import parse
+from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Sources
 from tests.support.idxfiles import random_pair
 from tests.support.publish import publish
