@@ -24,7 +24,7 @@ from tests.benchmarks import chart, measure, reads, report
 from tests.benchmarks.check import Content, check, expected
 from tests.benchmarks.data import BENCH, ROOT, mnist_folder
 from tests.benchmarks.show import machine
-from tests.benchmarks.writers import BARE, WRITERS, Contender
+from tests.benchmarks.writers import BARE, LIMIT, WRITERS, Contender
 
 TIMEOUT = 900.0
 KEPT = ("columnar", "spark")  # contenders whose tables are scanned afterwards
@@ -80,7 +80,7 @@ class Bench:
             "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
         )
         folder = self._work / contender.key
-        if run.get("error") is None and contender is not BARE:
+        if run.get("error") is None and contender not in (BARE, LIMIT):
             try:
                 run["size"] = asdict(check(Path(noted[-1]["target"]), self._wanted))
             except ValueError as error:
@@ -100,7 +100,8 @@ class Bench:
     def read(self, group: str, number: int) -> None:
         """One process of a group of readers."""
         tables = {key: str(self._kept(key)) for key in KEPT}
-        if group == "scan" and not all(Path(table).is_dir() for table in tables.values()):
+        needed = {"scan": KEPT, "verify": KEPT[:1]}.get(group, ())
+        if not all(Path(tables[key]).is_dir() for key in needed):
             return
         self._decompress()
         noted, run = self._run("read", group, number, self._repeat, tables=tables)

@@ -29,6 +29,10 @@ TITLES = {
         "groupby": '… groupBy("label").count()',
         "count": "mnist-spark to_spark_dataframe().count()",
     },
+    "verify": {
+        "digest": "floor: SHA-256 of the four payloads",
+        "verify": "mnist_spark.verify.verify of a table by writer columnar",
+    },
     "scan": {
         "columnar-all": "table by writer columnar, all columns",
         "spark-all": "table by writer spark, all columns",
@@ -42,7 +46,12 @@ TITLES = {
 def run(order: Mapping[str, Any], note: Callable[..., None]) -> None:
     """In the fresh process: runs a group's readers in turns."""
     place = Place(*(Path(order[name]) for name in ("source", "cache", "work")))
-    start = {"pandas": _pandas_readers, "spark": _spark_readers, "scan": _scan_readers}
+    start = {
+        "pandas": _pandas_readers,
+        "spark": _spark_readers,
+        "verify": _verify_readers,
+        "scan": _scan_readers,
+    }
     readers = start[order["key"]](place, order.get("tables", {}))
     assert list(readers) == list(TITLES[order["key"]])
     for _ in range(order["repeat"]):
@@ -93,6 +102,25 @@ def _spark_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
         "groupby": lambda: rows.groupBy("label").count().collect(),
         "count": lambda: mnist.to_spark_dataframe(spark).count(),
     }
+
+
+def _verify_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
+    import hashlib
+
+    from mnist_spark.verify import verify
+
+    payloads = list((place.cache / "payloads").glob("*.idx"))
+
+    def digest() -> None:
+        for payload in payloads:
+            with open(payload, "rb") as stream:
+                hashlib.file_digest(stream, "sha256")
+
+    def check() -> None:
+        report = verify(tables["columnar"], cache=place.cache)
+        assert report.ok, report.problems
+
+    return {"digest": digest, "verify": check}
 
 
 def _scan_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:

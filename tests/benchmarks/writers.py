@@ -46,6 +46,7 @@ class Contender:
     Attributes:
         keep_payloads: whether decompressed files stay in mnist-spark's cache between writes.
             Otherwise every write decompresses, as every other contender does.
+        keep_archive: whether the JVM's archive of earlier processes stays in the cache.
         slow: whether two writes per process are enough.
     """
 
@@ -53,6 +54,7 @@ class Contender:
     title: str
     start: Callable[[Place], Write]
     keep_payloads: bool = False
+    keep_archive: bool = True
     slow: bool = False
 
 
@@ -147,65 +149,129 @@ def pyarrow_deltalake_zstd(place: Place) -> Write:
     return write
 
 
+def pyarrow_tuned(place: Place) -> Write:
+    """One process, no Spark: pyarrow's own Parquet writer at its best, a commit by delta-rs.
+
+    zstd level 1, dictionaries for pixels and labels, one row group per split, no statistics of
+    pixels.
+    """
+
+    def write(target: Path) -> None:
+        import pyarrow.parquet as pq
+
+        for split, rows in _arrow_by_split(place).items():
+            names = [name for name in rows.column_names if name != "index"]
+            path = target / f"split={split}" / "part-0.parquet"
+            path.parent.mkdir(parents=True)
+            pq.write_table(
+                rows,
+                path,
+                row_group_size=len(rows),
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=names,
+                column_encoding={"index": "DELTA_BINARY_PACKED"},
+                write_statistics=["label", "index"],
+            )
+        _commit(place, target)
+
+    return write
+
+
 def polars(place: Place) -> Write:
-    """One process, no Spark: a Polars DataFrame through delta-rs."""
+    """One process, no Spark: a Polars DataFrame through delta-rs, zstd level 1."""
 
     def write(target: Path) -> None:
         import polars as pl
+        from deltalake import WriterProperties
 
         frame = pl.from_arrow(_arrow(place))
         assert isinstance(frame, pl.DataFrame)
-        frame.write_delta(str(target), delta_write_options={"partition_by": ["split"]})
+        options = WriterProperties(compression="ZSTD", compression_level=1)
+        frame.write_delta(
+            str(target),
+            delta_write_options={"partition_by": ["split"], "writer_properties": options},
+        )
+
+    return write
+
+
+def duckdb_copy(place: Place) -> Write:
+    """One process of two threads, no Spark: DuckDB's COPY, zstd level 1; a commit by delta-rs."""
+
+    def write(target: Path) -> None:
+        import duckdb
+
+        with duckdb.connect(config={"threads": CORES}) as connection:
+            for split, rows in _arrow_by_split(place).items():
+                path = target / f"split={split}" / "part-0.parquet"
+                path.parent.mkdir(parents=True)
+                connection.register("records", rows)
+                connection.execute(
+                    f"COPY records TO '{path}' (FORMAT parquet, COMPRESSION zstd,"
+                    f" COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {len(rows)})"
+                )
+        _commit(place, target)
 
     return write
 
 
 def physical_limit(place: Place) -> Write:
-    """What must be done, by as many processes as cores, without Spark and without checks.
+    """What any writer has to do, by as many processes as cores, with numpy and pyarrow alone.
 
-    Gunzip, decode and encode with mnist-spark's own functions, and a commit by delta-rs.
+    Gunzip, SHA-256 of the files and of the payloads, transposition, zstd level 1, and bytes on the
+    disk. The result is no table.
     """
     from concurrent.futures import ProcessPoolExecutor
 
-    from deltalake import Schema
-    from deltalake.transaction import AddAction, create_table_with_add_actions
-
-    from mnist_spark.catalog import dataset as catalog
-    from mnist_spark.catalog.schema import Layout, catalog_schema
-    from mnist_spark.decode.parquet_file import encode_range
-    from mnist_spark.idx.pair import open_pair
-    from mnist_spark.ranges.plan import plan_ranges
-    from mnist_spark.ranges.transport import plan_tasks
     from tests.benchmarks.data import SPLITS
 
     pool = ProcessPoolExecutor(CORES)
-    schema = catalog_schema(catalog.find("mnist"), Layout.COLUMNS)
-    files = {
-        split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-        for split, prefix in SPLITS.items()
-    }
+    # Fresh processes have imported nothing yet; every contender's first write is its cold one.
 
     def write(target: Path) -> None:
         target.mkdir()
-        unpacked = {s: pool.submit(_gunzip, place, names) for s, names in files.items()}
-        tasks = []
-        # Test first: it is encoded while a process still decompresses train.
-        for split in reversed(unpacked):
-            pair = open_pair(split, *unpacked[split].result())
-            ranges = plan_ranges([pair.size], parallelism=CORES)
-            tasks += [
-                pool.submit(encode_range, task, schema, str(target))
-                for task in plan_tasks([pair], ranges, checked=False)
-            ]
-        actions = [
-            AddAction(f.path, f.size, {"split": f.records.split}, 0, True, f.statistics)
-            for f in (task.result() for task in tasks)
+        train, test = (pool.submit(_unpack, place, SPLITS[split]) for split in ("train", "test"))
+        parts = [pool.submit(_compress, test.result(), 0, 1, target / "test")]
+        parts += [
+            pool.submit(_compress, train.result(), part, CORES, target / f"train-{part}")
+            for part in range(CORES)
         ]
-        create_table_with_add_actions(
-            str(target), Schema.from_arrow(schema.arrow()), actions, partition_by=["split"]
-        )
+        for part in parts:
+            part.result()
 
     return write
+
+
+def _unpack(place: Place, prefix: str) -> str:
+    """Gunzips and digests the two files of a split; returns the payload of the images."""
+    import hashlib
+    import zlib
+
+    for name in (f"{prefix}-labels-idx1-ubyte", f"{prefix}-images-idx3-ubyte"):
+        packed = (place.source / f"{name}.gz").read_bytes()
+        hashlib.sha256(packed).digest()
+        payload = zlib.decompress(packed, wbits=31)
+        hashlib.sha256(payload).digest()
+        (place.work / name).write_bytes(payload)
+    return str(place.work / name)
+
+
+def _compress(payload: str, part: int, parts: int, path: Path) -> None:
+    """Transposes one part of the images in blocks of 512 records, and compresses each column."""
+    import numpy as np
+    import pyarrow as pa
+
+    from tests.benchmarks.data import PIXELS
+
+    pixels = np.fromfile(payload, np.uint8, offset=16).reshape(-1, PIXELS)
+    pixels = pixels[len(pixels) * part // parts : len(pixels) * (part + 1) // parts]
+    columns = np.empty((PIXELS, len(pixels)), np.uint8)
+    for first in range(0, len(pixels), 512):
+        columns[:, first : first + 512] = pixels[first : first + 512].T
+    codec = pa.Codec("zstd", compression_level=1)
+    with open(path, "wb") as stream:
+        stream.writelines(codec.compress(column) for column in columns)
 
 
 def bare_session(place: Place) -> Write:
@@ -227,8 +293,13 @@ def bare_session(place: Place) -> Write:
 
 BARE = Contender("bare", "bare SparkSession, range(1).count()", bare_session)
 OURS = Contender("columnar", "mnist-spark, writer columnar", ours("columnar"))
+FIRST = Contender(
+    "columnar-first", "  … first run of a machine", ours("columnar"), keep_archive=False, slow=True
+)
+LIMIT = Contender("limit", "limit: gunzip, digest, transpose, zstd, write", physical_limit)
 WRITERS = (
     OURS,
+    FIRST,
     Contender(
         "columnar-cached", "  … files decompressed before", ours("columnar"), keep_payloads=True
     ),
@@ -239,19 +310,11 @@ WRITERS = (
     Contender("arrow", "Arrow table → createDataFrame → Delta", arrow_frame),
     Contender("pyarrow", "one process: pyarrow + write_deltalake", pyarrow_deltalake),
     Contender("pyarrow-zstd", "  … with zstd level 1", pyarrow_deltalake_zstd),
-    Contender("polars", "one process: Polars write_delta", polars),
-    Contender("limit", "limit: 2 processes, no Spark, no checks", physical_limit),
+    Contender("pyarrow-tuned", "  … pq.write_table with dictionaries, tuned", pyarrow_tuned),
+    Contender("polars", "one process: Polars write_delta, zstd level 1", polars),
+    Contender("duckdb", "one process: DuckDB COPY, zstd level 1", duckdb_copy),
+    LIMIT,
 )
-
-
-def _gunzip(place: Place, names: tuple[str, str]) -> tuple[str, str]:
-    import zlib
-
-    for name in names:
-        packed = (place.source / f"{name}.gz").read_bytes()
-        (place.work / name).write_bytes(zlib.decompress(packed, wbits=31))
-    images, labels = names
-    return str(place.work / images), str(place.work / labels)
 
 
 def _session() -> SparkSession:
@@ -289,18 +352,51 @@ def _pandas(place: Place) -> pd.DataFrame:
 
 
 def _arrow(place: Place) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(
+        rows.append_column("split", pa.repeat(split, len(rows)))
+        for split, rows in _arrow_by_split(place).items()
+    )
+
+
+def _arrow_by_split(place: Place) -> dict[str, pa.Table]:
     import numpy as np
     import pyarrow as pa
 
     from tests.benchmarks.data import PIXELS, SPLITS, load
 
-    tables = []
+    tables = {}
     for split in SPLITS:
         pixels, labels = load(place.source, split)
         columns = {str(i): c for i, c in enumerate(np.ascontiguousarray(pixels.T, np.int16))}
         assert len(columns) == PIXELS
         columns["label"] = labels.astype(np.int16)
         columns["index"] = np.arange(len(labels), dtype=np.int32)
-        table = pa.table(columns)
-        tables.append(table.append_column("split", pa.repeat(split, len(labels))))
-    return pa.concat_tables(tables)
+        tables[split] = pa.table(columns)
+    return tables
+
+
+def _commit(place: Place, target: Path) -> None:
+    """Makes a Delta table of the Parquet files in the partition folders of a path."""
+    from deltalake import Schema
+    from deltalake.transaction import AddAction, create_table_with_add_actions
+
+    from mnist_spark.catalog import dataset as catalog
+    from mnist_spark.catalog.schema import Layout, catalog_schema
+
+    schema = catalog_schema(catalog.find("mnist"), Layout.COLUMNS).arrow()
+    actions = [
+        AddAction(
+            path.relative_to(target).as_posix(),
+            path.stat().st_size,
+            {"split": path.parent.name.removeprefix("split=")},
+            0,
+            True,
+            "{}",
+        )
+        for path in sorted(target.glob("*/*.parquet"))
+    ]
+    create_table_with_add_actions(
+        str(target), Schema.from_arrow(schema), actions, partition_by=["split"]
+    )
