@@ -26,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--deep", action="store_true", help="verify the contents of all tables")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    parser.add_argument("--status", type=Path, metavar="FILE", help="write a status page, HTML")
     parser.add_argument("--metrics", type=Path, metavar="FILE", help="write Prometheus metrics")
     parser.add_argument("--master", help="Spark master, or sc://… (default: local[*])")
     parser.add_argument("--cache", metavar="DIR", help="cache folder (default: $MNIST_SPARK_CACHE)")
@@ -53,12 +54,14 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     from mnist_spark.refresh.run import refresh
     from mnist_spark.table.report import write_whole
 
-    for option, path in (("--report", args.report), ("--metrics", args.metrics)):
+    files = {"--report": args.report, "--status": args.status, "--metrics": args.metrics}
+    for option, path in files.items():
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise UsageError(f"{option} needs a file in an existing folder", file=path)
+    for option in ("--metrics", "--status"):
+        if args.dry_run and files[option] is not None:
+            raise UsageError(f"{option} and --dry-run exclude each other")
     if args.metrics is not None:
-        if args.dry_run:
-            raise UsageError("--metrics and --dry-run exclude each other")
         metrics.check_available()
     report = refresh(
         args.config,
@@ -70,6 +73,29 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     )
     if args.metrics is not None:
         metrics.write(args.metrics.absolute(), report)
+    if args.status is not None:
+        _write_status(args.status.absolute(), args.config, report)
     if args.report is not None:
         write_whole(args.report.absolute(), report.to_json() + "\n")
     return report
+
+
+def _write_status(path: Path, config: Path, report: RefreshReport) -> None:
+    from mnist_spark.pictures.status_page import TableStatus, write_page
+    from mnist_spark.refresh.report import Outcome
+
+    tables = [
+        TableStatus(
+            name=table.table,
+            target=table.target,
+            dataset=table.dataset,
+            state=table.outcome,
+            ok=table.outcome != Outcome.FAILED,
+            reason=table.error or ": ".join(filter(None, (table.cause, table.reason))),
+            version=table.version,
+            rows=table.rows or {},
+            sha256=table.sha256 or {},
+        )
+        for table in report.tables
+    ]
+    write_page(path, f"Tables of {config.name}", tables, report.finished)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import IntegrityError
 from mnist_spark.spark import session
 from mnist_spark.table.report import write_whole
-from mnist_spark.verify import verify
+from mnist_spark.verify import VerifyReport, verify
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--master", help="let a Spark master's executors, or sc://…, do it (default: this process)"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    parser.add_argument("--status", type=Path, metavar="FILE", help="write a status page, HTML")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
     print(report.summary())
     if args.report is not None:
         write_whole(args.report.absolute(), report.to_json() + "\n")
+    if args.status is not None:
+        _write_status(args.status.absolute(), report)
     if not report.ok:
         raise IntegrityError(
             "the table isn't what it should be",
@@ -50,3 +54,24 @@ def run(args: argparse.Namespace) -> None:
             file=report.target,
             got=report.problems[0],
         )
+
+
+def _write_status(path: Path, report: VerifyReport) -> None:
+    from mnist_spark.pictures.status_page import TableStatus, write_page
+
+    table = TableStatus(
+        name=report.dataset,
+        target=report.target,
+        dataset=report.dataset,
+        state="verified" if report.ok else "not verified",
+        ok=report.ok,
+        reason="; ".join(map(str, report.problems)) or "the bytes have the source's SHA-256",
+        version=report.version,
+        rows={name: split.rows for name, split in report.splits.items() if split.rows is not None},
+        sha256={
+            f"{name}.{role}": sha256
+            for name, split in report.splits.items()
+            for role, sha256 in split.sha256.items()
+        },
+    )
+    write_page(path, f"Verification of {report.target}", [table], time.time())

@@ -6,10 +6,8 @@ folder or the cache, without matplotlib.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import math
-import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -25,6 +23,7 @@ from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download import cache as caching
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx import format as idx
+from mnist_spark.opendatasets.png import strip_url
 from mnist_spark.storage.filesystem import redact
 
 if TYPE_CHECKING:
@@ -117,10 +116,8 @@ def _strip(
     except (OSError, EOFError, ValueError, IndexError, zlib.error, MnistSparkError):
         # A card must not fail; reading the dataset says what is wrong.
         return "<p><i>The files cannot be read.</i></p>"
-    padded = np.pad(shown, ((0, 0), (1, 1), (1, 1)))
-    data = base64.b64encode(_png(np.concatenate(padded, axis=1))).decode("ascii")
     alt = escape(f"{split.name}: {', '.join(names)}")
-    return f'<img src="data:image/png;base64,{data}" alt="{alt}" title="{alt}" style="{_IMAGE}">'
+    return f'<img src="{strip_url(shown)}" alt="{alt}" title="{alt}" style="{_IMAGE}">'
 
 
 def _find(file: File, dataset: Dataset, source: str | None, cache: str | None) -> Path | None:
@@ -150,22 +147,6 @@ def _read(path: Path, records: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         data = stream.read((int(records[-1]) + 1) * header.record_size)
     elements = np.frombuffer(data, header.dtype).reshape(-1, math.prod(header.record_shape))
     return elements[records].astype(np.uint8)
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG of 8-bit grey, https://www.w3.org/TR/png: signature, header, pixels, end."""
-    height, width = pixels.shape
-    # Before each row a byte that says how it was filtered: 0, not at all.
-    rows = np.pad(pixels, ((0, 0), (1, 0))).tobytes()
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 def _origin(
