@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         plot_means,
         preview,
     )
+    from mnist_spark.table.load import iter_table, load_table
     from mnist_spark.table.report import IngestReport
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "datasets",
     "errors",
     "ingest",
+    "iter_table",
     "load_data",
+    "load_table",
     "plot_classes",
     "plot_digits",
     "plot_labels",
@@ -63,7 +66,9 @@ _MODULES = {
     "IngestReport": "table.report",
     "datasets": "catalog.dataset",
     "ingest": "ingestion",
+    "iter_table": "table.load",
     "load_data": "idx.load",
+    "load_table": "table.load",
     "plot_classes": "pictures.plots",
     "plot_digits": "pictures.plots",
     "plot_labels": "pictures.plots",

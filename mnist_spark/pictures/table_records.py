@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import TableError
 from mnist_spark.pictures.records import Bytes, Positions, Records
+from mnist_spark.table.pixels import PixelColumns, plain
 from mnist_spark.table.properties import DATASET
 from mnist_spark.table.read import TableReader
 from mnist_spark.table.target import Target
@@ -23,13 +23,9 @@ class TableRecords(Records):
     """Records of a table, found by ``split`` and ``index``."""
 
     def __init__(self, target: Target, reader: TableReader) -> None:
-        self._target = target
         self._reader = reader
-        names = reader.schema.names
-        lacking = [name for name in ("label", "index", "split") if name not in names]
-        if lacking:
-            raise self._error("not a table of images", f"no column {', '.join(lacking)}")
-        self._columns = [name for name in names if name == "image" or name.isdecimal()]
+        self._columns = PixelColumns(target, reader)
+        self.image_shape = self._columns.image_shape
         # As in the datasets: train, test, others.
         found = sorted(reader.extents().items(), key=lambda item: (item[0] != "train", item[0]))
         self._ranges = {
@@ -45,15 +41,14 @@ class TableRecords(Records):
         dataset = catalog.datasets().get(reader.properties.get(DATASET, ""))
         if dataset is not None:
             self.title, self.classes = dataset.title, dataset.classes
-            self.image_shape = dataset.image_shape
             self._first_label = np.uint8(dataset.first_label)
             self.labels -= self._first_label
         else:
             self.title = reader.properties.get(DATASET) or str(target).rpartition("/")[2]
             self.classes = tuple(map(str, range(int(self.labels.max(initial=0)) + 1)))
-            self.image_shape = self._shape()
         if self.labels.max(initial=0) >= len(self.classes):
-            raise self._error("label outside the classes", self.labels.max())
+            got = self.labels.max()
+            raise TableError("label outside the classes", file=target, got=got)
 
     def images(self, positions: Positions) -> Bytes:
         """As :meth:`Records.images`."""
@@ -71,11 +66,11 @@ class TableRecords(Records):
 
     def _put(self, images: Bytes, split: str, at: Positions, wanted: Positions) -> None:
         """Reads a run of records, by ascending index, into their positions."""
-        for batch in self._batches(split, int(wanted[0]), int(wanted[-1]) + 1, self._columns):
+        for batch in self._batches(split, int(wanted[0]), int(wanted[-1]) + 1, self._columns.names):
             index = batch.column("index").to_numpy()
             rows = np.flatnonzero(np.isin(index, wanted))
             if len(rows):
-                pixels = self._pixels(batch.take(pa.array(rows)))
+                pixels = self._columns.images(batch.take(pa.array(rows)))
                 positions = at[np.searchsorted(wanted, index[rows])]
                 images[positions] = pixels.reshape(-1, *self.image_shape)
 
@@ -85,73 +80,25 @@ class TableRecords(Records):
             # Spark hands a range over as a whole.
             for low in range(start, stop, _GAP_RECORDS):
                 high = min(low + _GAP_RECORDS, stop)
-                for batch in self._batches(split, low, high, [*self._columns, "label"]):
+                for batch in self._batches(split, low, high, [*self._columns.names, "label"]):
                     index = batch.column("index").to_numpy()
                     inside = batch.filter(pa.array((index >= low) & (index < high)))
-                    labels = self._bytes(inside.column("label")) - self._first_label
-                    yield self._pixels(inside), labels
+                    labels = self._columns.values(inside.column("label")) - self._first_label
+                    yield self._columns.images(inside), labels
 
     def _index_and_label(self, split: str) -> tuple[Positions, Bytes]:
         """Ascending, each record once, however often the table has it."""
         batches = list(self._batches(split, *self._ranges[split], ["label"]))
         every = np.concatenate([batch.column("index").to_numpy() for batch in batches])
         index, first = np.unique(every.astype(np.int64), return_index=True)
-        labels = np.concatenate([self._bytes(batch.column("label")) for batch in batches])
+        labels = np.concatenate([self._columns.values(batch.column("label")) for batch in batches])
         return index, labels[first]
 
     def _batches(
         self, split: str, start: int, stop: int, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
-        """Rows with an index; in place of an image's struct or view its plain bytes."""
+        """Rows that have an index."""
         for batch in self._reader.batches(split, start, stop, [*columns, "index"]):
-            arrays = [_plain(batch.column(name)) for name in (*columns, "index")]
+            arrays = [plain(batch.column(name)) for name in (*columns, "index")]
             rows = pa.RecordBatch.from_arrays(arrays, names=[*columns, "index"])
             yield rows.filter(rows.column("index").is_valid())
-
-    def _pixels(self, batch: pa.RecordBatch) -> Bytes:
-        """Shape (rows, pixels), whatever the layout."""
-        rows, cols = self.image_shape
-        if self._columns != ["image"]:
-            arrays = [self._bytes(batch.column(name)) for name in self._columns]
-            return np.stack(arrays, axis=1)
-        image = batch.column("image")
-        if pa.types.is_large_binary(image.type):
-            pixels = np.frombuffer(b"".join(image.to_pylist()), np.uint8)
-        else:
-            pixels = self._bytes(image.flatten())
-        if pixels.size != len(batch) * rows * cols:
-            raise self._error("size of an image", f"other than {rows}×{cols} pixels")
-        return pixels.reshape(len(batch), rows * cols)
-
-    def _bytes(self, column: pa.Array) -> Bytes:
-        values = column.to_numpy(zero_copy_only=False)
-        if column.null_count or (len(values) and not 0 <= values.min() <= values.max() <= 255):
-            raise self._error("values in the table", "null, or outside 0 to 255")
-        return np.asarray(values, np.uint8)
-
-    def _shape(self) -> tuple[int, int]:
-        """The image's shape, for a dataset that isn't in the catalog: from a row; else a square."""
-        pixels = len(self._columns)
-        if self._columns == ["image"] and self._ranges:
-            split, (start, _) = next(iter(self._ranges.items()))
-            batches = self._reader.batches(split, start, start + 1, ["image"])
-            image = next(batch.column("image")[0].as_py() for batch in batches if len(batch))
-            if isinstance(image, dict):
-                return image["height"], image["width"]
-            pixels = len(image)
-        side = math.isqrt(pixels)
-        if side * side != pixels:
-            raise self._error("shape of the images is unknown", f"{pixels:,} pixels")
-        return side, side
-
-    def _error(self, what: str, got: object) -> TableError:
-        return TableError(what, file=self._target, got=got)
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    if pa.types.is_struct(column.type):
-        column = column.field("data")
-    if any(kind(column.type) for kind in (pa.types.is_binary, pa.types.is_binary_view)):
-        # Arrow neither filters nor takes views.
-        return column.cast(pa.large_binary())
-    return column
