@@ -51,7 +51,7 @@ class Target:
                     raise UsageError(
                         "credentials in the target's URL",
                         got=redact(text),
-                        hint="Give them in the environment: README, section Targets",
+                        hint="Give them in the environment: conf/README.md, section Targets",
                     )
                 return cls(text.rstrip("/"), is_name=False)
             if url.netloc not in ("", "localhost"):
