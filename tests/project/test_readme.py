@@ -16,7 +16,6 @@ import sys
 import pytest
 
 from mnist_spark.cli import main as cli
-from mnist_spark.cli.commands import COMMANDS
 from mnist_spark.refresh import metrics
 from mnist_spark.spark import connector, session
 from tests.support.documents import ALL, LANGUAGES, NOT_RUN, READMES, ROOT, blocks, read
@@ -120,7 +119,7 @@ def test_the_list_of_commands(capsys):
     """Each command and each option of it."""
     (listed,) = (b for b in blocks("README.md") if b.text.startswith("mnist-spark datasets "))
     commands = re.split(r"(?m)^mnist-spark ", listed.text)[1:]
-    assert {command.split()[0] for command in commands} == set(COMMANDS)
+    assert {command.split()[0] for command in commands} == set(cli.COMMANDS)
     for command in commands:
         with pytest.raises(SystemExit):
             cli.main([command.split()[0], "--help"])
