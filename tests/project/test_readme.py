@@ -47,13 +47,13 @@ def results(real_data, tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=480,
+        timeout=840,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.timeout(540)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "document",
     [pytest.param(name, marks=needs_fuse if name == "README.md" else ()) for name in READMES],
