@@ -28,7 +28,10 @@ assert X.shape == (60_000, 784)
 assert train.count() == 60_000
 assert mine.count() == 10_000
 assert "train 60,000" in report.summary()
-"""
+assert (pixels == mnist.to_numpy()[0]).all()
+assert (digits == mnist.to_numpy()[1]).all()
+""",
+    "jobs/README.md": "assert images.shape == (10_000, 28, 28)",
 }
 """What a document's Python must have come to."""
 
