@@ -20,11 +20,12 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
-from mnist_spark.ranges.plan import plan_ranges
+from mnist_spark.ranges.plan import plan_ranges, split_size
 from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.refresh.run import refresh
 from mnist_spark.spark import session
 from mnist_spark.spark.planned import PlannedFiles, planned
+from mnist_spark.verify import verify
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -71,7 +72,7 @@ def write_damaged(spark: SparkSession, dataset: str, cache: str, target: str, **
     found = catalog.find(dataset)
     splits = prepare(found, found.select(), source=None, cache=Path(cache))
     pairs = [split.pair for split in splits]
-    ranges = plan_ranges([pair.size for pair in pairs], parallelism=2)
+    ranges = plan_ranges([split_size(pair) for pair in pairs], parallelism=2)
     tasks = [carry(task) for task in plan_tasks(pairs, ranges)]
     data = bytearray(tasks[0].images.data or b"")
     data[len(data) // 2] ^= 1
@@ -87,6 +88,8 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
             return read(spark, **order)
         if do == "write_damaged":
             write_damaged(spark, **order)
+        if do == "verify":
+            return json.loads(verify(order.pop("target"), spark=spark, **order).to_json())
         if do == "refresh":
             return json.loads(refresh(**order).to_json())
         return json.loads(ingest(spark=spark, **order).to_json())
