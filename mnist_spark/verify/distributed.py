@@ -7,7 +7,6 @@ travels; if not, the windows' bytes do, a few at a time, and the driver digests 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.spark import executors, session
-from mnist_spark.verify.findings import Findings, Problem, What
-from mnist_spark.verify.rebuild import Shape, Window
+from mnist_spark.verify.findings import Problem, What
+from mnist_spark.verify.rebuild import WINDOW, Shape, rebuild_window
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_ROW = "images_sha256 string, labels_sha256 string, problems string, images binary, labels binary"
 _WAVE = 4  # windows whose bytes the driver holds at once
 
 
@@ -66,28 +64,10 @@ def rebuild_all(
             return rebuild_window(files, wave[number], shape, with_bytes=with_bytes)
 
         try:
-            rows = executors.run(spark, rebuild, _ROW, len(wave))
+            rows = executors.run(spark, rebuild, WINDOW, len(wave))
         except PySparkException as error:
             raise session.from_spark(error) from error
         for of_images, of_labels, problems, images, labels in rows:
             sha256 = {"images": of_images, "labels": of_labels}
             found = [Problem(What(what), *rest) for what, *rest in json.loads(problems)]
             yield Rebuilt(sha256, found, bytes(images), bytes(labels))
-
-
-def rebuild_window(
-    files: TableFiles, records: RecordRange, shape: Shape, *, with_bytes: bool
-) -> tuple[Any, ...]:
-    """Executor side: a window, as ``_ROW`` describes it."""
-    findings = Findings()
-    window = Window(records, shape, findings)
-    window.fill(files.rows(records, shape.columns))
-    parts = window.images.data, window.labels.data
-    problems = [
-        (p.what, p.split, p.record, p.column, p.expected, p.got, p.more) for p in findings.problems
-    ]
-    return (
-        *(hashlib.sha256(part).hexdigest() for part in parts),
-        json.dumps(problems),
-        *(bytes(part if with_bytes else b"") for part in parts),
-    )

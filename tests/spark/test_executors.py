@@ -36,8 +36,7 @@ from mnist_spark.spark.formats import IdxDataSource, MnistDataSource
 from mnist_spark.spark.planned import TRACE_COLUMN, PlannedFiles, PlannedRows
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
-from mnist_spark.verify.distributed import rebuild_window
-from mnist_spark.verify.rebuild import Shape
+from mnist_spark.verify.rebuild import Shape, rebuild_window
 from tests.support.idxfiles import random_pair
 
 UBYTE = np.dtype("u1")
