@@ -13,7 +13,7 @@ from mnist_spark.catalog.schema import catalog_schema
 from mnist_spark.download.cache import cache_folder
 from mnist_spark.download.split import prepare
 from mnist_spark.ranges.task import to_json
-from mnist_spark.spark.formats import READ_OPTIONS, check_options, layout, plan
+from mnist_spark.spark.reader import READ_OPTIONS, check_options, layout, plan
 
 
 def dataset_schema(options: Mapping[str, str]) -> str:
