@@ -15,7 +15,7 @@ from mnist_spark.errors import IdxError, IntegrityError, UsageError
 from mnist_spark.idx.pair import Pair, open_pair
 from mnist_spark.ranges import transport
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.task import from_json, to_json
+from mnist_spark.ranges.task import from_json, from_values, to_json, to_values
 from mnist_spark.ranges.transport import Transport, carry, choose_transport, plan_tasks
 from tests.support.idxfiles import random_pair
 
@@ -43,6 +43,7 @@ def test_a_range_that_travels_decodes_like_one_that_is_opened(pair, start, count
     travelled = carry(opened)
     assert travelled.images.data is not None
     assert from_json(to_json([opened, travelled])) == [opened, travelled]
+    assert from_values(to_values(travelled)) == travelled
     assert rows(travelled) == rows(opened)
     assert [row["index"] for row in rows(opened)] == list(range(records.start, records.stop))
 
