@@ -1,8 +1,7 @@
 """A process that does as it is told, to be watched and killed: a line of JSON in, one out.
 
 Arguments: Spark master, ``sc://…`` or ``remote:local[2]`` (Spark Connect); whether Spark itself
-writes Delta tables ("delta" or "", and URLs of some); files of Python code for Connect's server
-and executors.
+writes Delta tables ("delta" or "", and URLs of some).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def start(master: str, delta: str, *artifacts: str) -> SparkSession:
+def start(master: str, delta: str) -> SparkSession:
     if not master.startswith("remote:"):
         spark = session.session(master, delta=bool(delta), tables=delta.split()[1:])
     else:
@@ -42,8 +41,6 @@ def start(master: str, delta: str, *artifacts: str) -> SparkSession:
         for key, value in settings.items():
             builder = builder.config(key, value)
         spark = builder.getOrCreate()
-    for path in artifacts:
-        spark.addArtifacts(path, pyfile=True)
     return spark
 
 
@@ -100,10 +97,10 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
         return {"error": type(found).__name__, "line": str(found)}
 
 
-def main(master: str, delta: str, *artifacts: str) -> None:
+def main(master: str, delta: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Spark prints is no answer
-    spark = start(master, delta, *artifacts)
+    spark = start(master, delta)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
