@@ -131,7 +131,7 @@ def ingest(
         table_version=written.version,
         table_files=written.files,
         table_bytes=written.bytes,
-        rows={s.name: s.pair.size.records for s in prepared},
+        rows={s.name: s.pair.records for s in prepared},
         classes=found.classes,
         label_counts={s.name: s.label_counts for s in prepared},
         transport=way.transport,

@@ -1,4 +1,7 @@
-"""The table's columns: one object, from which Arrow's and Spark's schemas are derived."""
+"""The table's columns: one object, from which Arrow's and Spark's schemas are derived.
+
+Spark's: :func:`mnist_spark.spark.schema.spark_schema`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ import pyarrow as pa
 from mnist_spark.errors import LayoutError
 
 if TYPE_CHECKING:
-    from pyspark.sql.types import DataType, StructType
-
     from mnist_spark.catalog.dataset import Dataset
 
 
@@ -42,7 +43,7 @@ _SQL_TYPES = {
 }
 
 # Field for field as in org.apache.spark.ml.image.ImageSchema, which Databricks' `display` knows.
-_IMAGE_FIELDS = (
+IMAGE_FIELDS = (
     ("origin", "string", True),
     ("height", "int", False),
     ("width", "int", False),
@@ -103,6 +104,12 @@ class TableSchema:
     extra_labels: tuple[tuple[str, str], ...] = ()
 
     @property
+    def record_bytes(self) -> int:
+        """Bytes of an image as stored in IDX."""
+        rows, cols = self.image_shape
+        return rows * cols * self.pixels.itemsize
+
+    @property
     def label_columns(self) -> tuple[str, ...]:
         """Names of the columns that the label file is read into: ``label``, then the others."""
         return ("label", *(name for name, _ in self.extra_labels))
@@ -136,17 +143,6 @@ class TableSchema:
     def arrow(self) -> pa.Schema:
         """As an Arrow schema, without comments."""
         return pa.schema([column.arrow() for column in self.columns])
-
-    def spark(self) -> StructType:
-        """As a Spark schema, with comments."""
-        from pyspark.sql.types import StructField, StructType
-
-        return StructType(
-            [
-                StructField(c.name, _spark_type(c.type), False, {"comment": c.comment})
-                for c in self.columns
-            ]
-        )
 
 
 def table_schema(
@@ -229,27 +225,7 @@ def label_type(extra_labels: tuple[tuple[str, str], ...]) -> np.dtype[np.generic
 
 def _arrow_type(name: str) -> pa.DataType:
     if name == "image":
-        return pa.struct([pa.field(n, _ARROW_TYPES[t], null) for n, t, null in _IMAGE_FIELDS])
+        return pa.struct([pa.field(n, _ARROW_TYPES[t], null) for n, t, null in IMAGE_FIELDS])
     if name.startswith("array<"):
         return pa.list_(pa.field("element", _ARROW_TYPES[name[6:-1]], nullable=False))
     return _ARROW_TYPES[name]
-
-
-def _spark_type(name: str) -> DataType:
-    from pyspark.sql import types
-
-    simple: dict[str, DataType] = {
-        "smallint": types.ShortType(),
-        "int": types.IntegerType(),
-        "float": types.FloatType(),
-        "double": types.DoubleType(),
-        "string": types.StringType(),
-        "binary": types.BinaryType(),
-    }
-    if name == "image":
-        return types.StructType(
-            [types.StructField(n, simple[t], null) for n, t, null in _IMAGE_FIELDS]
-        )
-    if name.startswith("array<"):
-        return types.ArrayType(simple[name[6:-1]], containsNull=False)
-    return simple[name]

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mnist_spark.catalog.schema import Layout, TableSchema
+from mnist_spark.decode.payload import open_slice
 from mnist_spark.errors import IdxError, LayoutError
-from mnist_spark.idx import format as idx
+from mnist_spark.idx.format import check_pair
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.transport import RangeTask, open_piece
+from mnist_spark.ranges.task import RangeTask
 
 BATCH_BYTES = 8 << 20
 """Decoded bytes per record batch that is handed to Spark: small, as Spark turns it into rows."""
@@ -52,8 +53,8 @@ def decode_range(
         LayoutError: more records than the column ``index`` can count.
     """
     records = task.records
-    with open_piece(task.images, records) as images, open_piece(task.labels, records) as labels:
-        idx.check_pair(
+    with open_slice(task.images, records) as images, open_slice(task.labels, records) as labels:
+        check_pair(
             images.header,
             labels.header,
             task.images.path,

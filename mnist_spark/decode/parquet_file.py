@@ -16,7 +16,7 @@ from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.batches import decode_range
 from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.transport import RangeTask
+from mnist_spark.ranges.task import RangeTask
 from mnist_spark.storage.files import new_file
 
 ROW_GROUP_BYTES = 96 << 20

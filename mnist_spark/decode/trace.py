@@ -1,4 +1,4 @@
-"""What executors tell of themselves: who has decoded which range in what time, and their version.
+"""What executors tell of themselves: who has decoded which range in what time.
 
 The first is the proof that a read is spread over a cluster.
 """
@@ -12,8 +12,6 @@ import time
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from mnist_spark._version import __version__
-from mnist_spark.errors import SparkError
 from mnist_spark.ranges.plan import RecordRange
 
 
@@ -73,17 +71,3 @@ def _executor() -> str:
             return os.environ[variable]
     query = parse_qs(urlsplit(os.environ.get("SPARK_LOG_URL_STDOUT", "")).query)
     return query.get("executorId", ["driver"])[0]
-
-
-def check_version(driver: str) -> None:
-    """Executor side: refuses tasks of another version of this package.
-
-    Raises:
-        SparkError: it is another.
-    """
-    if driver != __version__:
-        raise SparkError(
-            "an executor has another version of mnist-spark",
-            expected=driver,
-            got=f"{__version__} on host {socket.gethostname()}",
-        )

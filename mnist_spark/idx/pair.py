@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnist_spark.idx import format as idx
-from mnist_spark.ranges.plan import SplitSize
+from mnist_spark.idx.format import Header, check_pair, open_payload
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Pair:
     split: str
     images: str
     labels: str
-    image_header: idx.Header
-    label_header: idx.Header
+    image_header: Header
+    label_header: Header
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -29,9 +28,9 @@ class Pair:
         return rows, cols
 
     @property
-    def size(self) -> SplitSize:
-        """What ranges are planned from."""
-        return SplitSize(self.split, self.image_header.records, self.image_header.record_size)
+    def records(self) -> int:
+        """Number of records."""
+        return self.image_header.records
 
 
 def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -> Pair:
@@ -44,11 +43,11 @@ def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -
         IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
     """
     image_header, label_header = _header(images), _header(labels)
-    idx.check_pair(image_header, label_header, images, labels, label_columns)
+    check_pair(image_header, label_header, images, labels, label_columns)
     return Pair(split, images, labels, image_header, label_header)
 
 
-def _header(path: str) -> idx.Header:
-    stream, header = idx.open_payload(path)
+def _header(path: str) -> Header:
+    stream, header = open_payload(path)
     stream.close()
     return header

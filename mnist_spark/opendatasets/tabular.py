@@ -351,7 +351,7 @@ class TabularDataset:
         """Fills two arrays of shapes (positions, wanted pixels) and (positions, wanted labels)."""
         pixel_columns, label_columns = self._columns()
         for first, pair in pairs:
-            start, stop = np.searchsorted(positions, [first, first + pair.size.records])
+            start, stop = np.searchsorted(positions, [first, first + pair.records])
             records = positions[start:stop] - first
             read_records(pair.images, records, pixel_columns, pixels[start:stop])
             read_records(pair.labels, records, label_columns, labels[start:stop])

@@ -31,7 +31,7 @@ class DatasetRecords(Records):
         self.title, self.classes = dataset.title, dataset.classes
         self.image_shape = dataset.image_shape
         self._pairs = [split.pair for split in prepared]
-        total = sum(pair.size.records for pair in self._pairs)
+        total = sum(pair.records for pair in self._pairs)
         self._positions = np.arange(total) if tabular.rows is None else tabular.rows.positions()
         self.splits = {}
         self.labels = np.empty(len(self._positions), np.uint8)
@@ -66,7 +66,7 @@ class DatasetRecords(Records):
         """Per split that ascending positions fall into: which of them, and their records."""
         first = 0
         for pair in self._pairs:
-            end = first + pair.size.records
+            end = first + pair.records
             start, stop = np.searchsorted(positions, [first, end])
             if start < stop:
                 yield pair, slice(int(start), int(stop)), positions[start:stop] - first

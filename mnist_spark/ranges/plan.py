@@ -6,8 +6,12 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mnist_spark.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnist_spark.idx.pair import Pair
 
 MAX_RANGE_BYTES = 256 << 20
 """Payload bytes that one task reads at most: about 330,000 images of 28×28, a Parquet file of
@@ -45,6 +49,11 @@ class SplitSize:
     split: str
     records: int
     record_size: int
+
+
+def split_size(pair: Pair) -> SplitSize:
+    """The size of a pair of payloads."""
+    return SplitSize(pair.split, pair.records, pair.image_header.record_size)
 
 
 def plan_ranges(

@@ -2,33 +2,27 @@
 
 ``shared``: a task opens the payload by path or URL and seeks to its range. ``inline``: the task
 carries its range with it, as a compressed IDX payload of its own. Either way it knows the SHA-256
-of what the driver has read, and compares. Driver side: :func:`choose_transport`,
-:func:`plan_tasks`. Executor side: :func:`open_piece`. Knows nothing of Spark.
+of what the driver has read, and compares. This is the driver's half; the executor's half is
+:mod:`mnist_spark.decode.payload`. Knows nothing of Spark.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import hashlib
-import json
 import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError, UsageError, one_of
-from mnist_spark.idx import format as idx
+from mnist_spark.errors import IdxError, UsageError, one_of
+from mnist_spark.idx.format import Header, open_payload
 from mnist_spark.ranges.plan import MAX_RANGE_BYTES, RecordRange
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.ranges.task import PayloadSlice, RangeTask
+from mnist_spark.storage.filesystem import redact
 
 if TYPE_CHECKING:
     from mnist_spark.idx.pair import Pair
@@ -44,7 +38,6 @@ AUTO_INLINE_BYTES = 512 << 20
 """Payloads that ``auto`` lets travel inside tasks. Larger ones want a staging location."""
 
 _CHUNK_BYTES = 1 << 20
-_REMOTE_BLOCK_BYTES = 8 << 20
 
 
 class Transport(StrEnum):
@@ -66,33 +59,6 @@ class TransportChoice:
     def range_bytes(self) -> int:
         """Payload bytes that one range has at most."""
         return INLINE_RANGE_BYTES if self.transport == Transport.INLINE else MAX_RANGE_BYTES
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The records of one range in one payload, as a task gets them.
-
-    Attributes:
-        path: path or URL of the payload; where to read it, unless ``data`` is here.
-        sha256: hex SHA-256 of the range's elements as the driver has read them; None if it
-            hasn't, as for files that the user named.
-        data: the range as an IDX payload of its own, zstd; None: open ``path``.
-        size: bytes of that payload before compression.
-    """
-
-    path: str
-    sha256: str | None = None
-    data: bytes | None = None
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class RangeTask:
-    """What one task decodes: a range and where its bytes are."""
-
-    records: RecordRange
-    images: Piece
-    labels: Piece
 
 
 def choose_transport(
@@ -134,10 +100,7 @@ def choose_transport(
 
 
 def _shown(place: str) -> str:
-    return storage.redact(place) if "://" in place else place
-
-
-# --- Driver side ----------------------------------------------------------------------------------
+    return redact(place) if "://" in place else place
 
 
 def plan_tasks(
@@ -164,7 +127,7 @@ def plan_tasks(
     def plan(records: RecordRange) -> RangeTask:
         pair = by_split[records.split]
         images, labels = (
-            Piece(
+            PayloadSlice(
                 places.get(path, path),
                 _range_digest(path, header, records) if checked else None,
             )
@@ -189,16 +152,16 @@ def carry(task: RangeTask) -> RangeTask:
     """
     if task.images.data is not None:
         return task
-    images, labels = (_carried(piece, task.records) for piece in (task.images, task.labels))
-    return replace(task, images=images, labels=labels)
+    images, labels = (_with_data(each, task.records) for each in (task.images, task.labels))
+    return RangeTask(task.records, images, labels)
 
 
-def _carried(piece: Piece, records: RecordRange) -> Piece:
-    stream, header = idx.open_payload(piece.path)
+def _with_data(part: PayloadSlice, records: RecordRange) -> PayloadSlice:
+    stream, header = open_payload(part.path)
     stream.close()
-    alone = idx.Header(header.dtype, (records.records, *header.record_shape))
+    alone = Header(header.dtype, (records.records, *header.record_shape))
     payload = bytearray(alone.pack())
-    for chunk in _elements(piece.path, header, records):
+    for chunk in _elements(part.path, header, records):
         payload += chunk
     data = pa.Codec("zstd", compression_level=1).compress(payload, asbytes=True)
     if len(data) > MAX_INLINE_BYTES:
@@ -209,18 +172,18 @@ def _carried(piece: Piece, records: RecordRange) -> Piece:
             got=f"{len(data):,}",
             hint="Use more ranges, or a staging location",
         )
-    sha256 = piece.sha256 or hashlib.sha256(memoryview(payload)[alone.size :]).hexdigest()
-    return Piece(piece.path, sha256, data, len(payload))
+    sha256 = part.sha256 or hashlib.sha256(memoryview(payload)[alone.size :]).hexdigest()
+    return PayloadSlice(part.path, sha256, data, len(payload))
 
 
-def _range_digest(path: str, header: idx.Header, records: RecordRange) -> str:
+def _range_digest(path: str, header: Header, records: RecordRange) -> str:
     digest = hashlib.sha256()
     for chunk in _elements(path, header, records):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _elements(path: str, header: idx.Header, records: RecordRange) -> Iterator[bytes]:
+def _elements(path: str, header: Header, records: RecordRange) -> Iterator[bytes]:
     """The bytes of a range's elements, in chunks."""
     left = records.records * header.record_size
     with open(path, "rb") as stream:
@@ -231,155 +194,3 @@ def _elements(path: str, header: idx.Header, records: RecordRange) -> Iterator[b
                 raise IdxError("the payload was cut short", file=path, record_range=str(records))
             left -= len(chunk)
             yield chunk
-
-
-# --- Between them ---------------------------------------------------------------------------------
-
-
-def to_json(tasks: Iterable[RangeTask]) -> str:
-    """The tasks as an option of a data source."""
-    return json.dumps(
-        [
-            [*_values(task.records), *map(_piece_values, (task.images, task.labels))]
-            for task in tasks
-        ],
-        separators=(",", ":"),
-    )
-
-
-def from_json(text: str) -> list[RangeTask]:
-    """What :func:`to_json` has made.
-
-    Raises:
-        UsageError: something else.
-    """
-    try:
-        return [
-            RangeTask(RecordRange(split, start, stop), _piece(*images), _piece(*labels))
-            for split, start, stop, images, labels in json.loads(text)
-        ]
-    except (ValueError, TypeError) as error:
-        raise UsageError(
-            "option tasks", expected="what mnist_spark itself has planned", got=error
-        ) from error
-
-
-def _values(records: RecordRange) -> tuple[str, int, int]:
-    return records.split, records.start, records.stop
-
-
-def _piece_values(piece: Piece) -> list[Any]:
-    data = None if piece.data is None else base64.b64encode(piece.data).decode()
-    return [piece.path, piece.sha256, data, piece.size]
-
-
-def _piece(path: str, sha256: str | None, data: str | None, size: int) -> Piece:
-    return Piece(path, sha256, None if data is None else base64.b64decode(data), size)
-
-
-# --- Executor side --------------------------------------------------------------------------------
-
-
-class OpenPiece:
-    """A piece that can be read in order, batch by batch.
-
-    Attributes:
-        header: of the payload at hand: the whole one, or the range alone if that travelled.
-    """
-
-    def __init__(self, piece: Piece, records: RecordRange, stream: IO[bytes], header: idx.Header):
-        self.header = header
-        self._piece = piece
-        self._records = records
-        self._stream = stream
-        self._base = 0 if piece.data is None else records.start
-        self._digest = hashlib.sha256()
-
-    @property
-    def end(self) -> int:
-        """Index after the last record that is at hand."""
-        return self._base + self.header.records
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.generic]:
-        """Records ``start`` up to ``stop`` of the split, as :func:`idx.read_records` gives them.
-
-        Raises:
-            IdxError: they aren't there.
-        """
-        elements = idx.read_records(
-            self._stream, self.header, start - self._base, stop - self._base, self._piece.path
-        )
-        if self._piece.sha256 is not None:
-            self._digest.update(elements.data)
-        return elements
-
-    def check(self) -> None:
-        """Compares what was read, the whole range, with what the driver had read.
-
-        Raises:
-            IntegrityError: it differs.
-        """
-        if self._piece.sha256 not in (None, self._digest.hexdigest()):
-            raise IntegrityError(
-                "an executor has read other bytes than the driver",
-                file=self._piece.path,
-                record_range=str(self._records),
-                expected=f"SHA-256 {self._piece.sha256}",
-                got=f"{self._digest.hexdigest()} on host {socket.gethostname()}",
-                hint="Remove the file if it is staged, and run again",
-            )
-
-
-@contextlib.contextmanager
-def open_piece(piece: Piece, records: RecordRange) -> Iterator[OpenPiece]:
-    """Executor side: opens a piece, wherever it is, and checks header and length.
-
-    Raises:
-        IdxError: it can't be opened from here, which names the host, or isn't valid IDX.
-        IntegrityError: it was damaged on its way.
-    """
-    try:
-        stream, header = _open(piece)
-    except MnistSparkError as error:
-        raise error.within(record_range=str(records), got=_on_this_host(error.got)) from error
-    with stream:
-        yield OpenPiece(piece, records, stream, header)
-
-
-def _open(piece: Piece) -> tuple[IO[bytes], idx.Header]:
-    if piece.data is not None:
-        try:
-            codec = pa.Codec("zstd")
-            payload = codec.decompress(piece.data, decompressed_size=piece.size, asbytes=True)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise IntegrityError(
-                "the bytes of a task were damaged on their way", file=piece.path, got=error
-            ) from error
-        stream: IO[bytes] = BytesIO(payload)
-        header = idx.read_header(stream, piece.path)
-        idx.check_payload_size(header, len(payload), piece.path)
-        return stream, header
-    if "://" in piece.path:
-        return _open_url(piece.path)
-    return idx.open_payload(piece.path)
-
-
-def _open_url(url: str) -> tuple[IO[bytes], idx.Header]:
-    filesystem, path = storage.filesystem(url)
-    try:
-        stream = filesystem.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES)
-    except Exception as error:
-        raise IdxError(
-            "cannot open the payload", file=storage.redact(url), got=storage.reason(error)
-        ) from error
-    try:
-        header = idx.read_header(stream, storage.redact(url))
-        idx.check_payload_size(header, stream.size, storage.redact(url))
-    except BaseException:
-        stream.close()
-        raise
-    return stream, header
-
-
-def _on_this_host(got: object) -> str:
-    return f"{'' if got is None else f'{got} '}on host {socket.gethostname()}"

@@ -1,6 +1,6 @@
 """Spark data sources for what the driver has planned: rows (``spark`` writer), or files.
 
-Not for users: options are what :mod:`mnist_spark.ranges.transport` has made. Classic and Connect.
+Not for users: options are what :mod:`mnist_spark.ranges.task` has made. Classic and Connect.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
+from pyspark.sql.datasource import DataSource
 from pyspark.sql.types import StringType, StructField, StructType
 
 from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.batches import decode_range
 from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.decode.trace import TaskTrace, check_version, trace
+from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.errors import UsageError
-from mnist_spark.ranges.transport import RangeTask, carry, from_json, to_json
-from mnist_spark.spark import session
-from mnist_spark.spark.formats import RangePartition
+from mnist_spark.ranges.task import RangeTask, from_json, to_json
+from mnist_spark.ranges.transport import carry
+from mnist_spark.spark import executors, session
+from mnist_spark.spark.reader import TaskReader
+from mnist_spark.spark.schema import spark_schema
 from mnist_spark.spark.tasks import DATA_FILE, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-    from mnist_spark.table.job import WriteJob
 
 TRACE_COLUMN = "_task"
 """Null but in each range's last record, which says who has decoded the range."""
@@ -60,13 +60,15 @@ def planned(
     text = to_json(tasks)
     if inline and len(text) > MAX_MESSAGE_BYTES:
         raise _too_large("base64 in a plan for Spark Connect", MAX_MESSAGE_BYTES, len(text))
-    spark.dataSource.register(source)
+    executors.register(spark, source)
     options |= {"tasks": text, "schema": schema.to_json(), "inline": str(inline).lower()}
     return spark.read.format(source.name()).options(**options).load()
 
 
-def rows(spark: SparkSession, job: WriteJob) -> tuple[DataFrame, Callable[[], list[TaskTrace]]]:
-    """The job's rows, lazily, and what tells who has decoded them once they are written.
+def rows(
+    spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool
+) -> tuple[DataFrame, Callable[[], list[TaskTrace]]]:
+    """The tasks' rows, lazily, and what tells who has decoded them once they are written.
 
     Raises:
         UsageError: their bytes can't travel inside the tasks.
@@ -74,9 +76,9 @@ def rows(spark: SparkSession, job: WriteJob) -> tuple[DataFrame, Callable[[], li
     from pyspark.sql import Observation
     from pyspark.sql.functions import array_join, collect_set
 
-    if job.inline:
-        check_rows_inline(sum(split.pair.image_header.payload_size for split in job.splits))
-    frame = planned(spark, PlannedRows, job.tasks, job.schema, inline=job.inline)
+    if inline:
+        check_rows_inline(sum(task.records.records for task in tasks) * schema.record_bytes)
+    frame = planned(spark, PlannedRows, tasks, schema, inline=inline)
     observation = Observation()
     # As text: Spark 4.0 hands an array to Python as a Java object.
     lines = array_join(collect_set(TRACE_COLUMN), "\n").alias(TRACE_COLUMN)
@@ -109,28 +111,11 @@ def _too_large(what: str, limit: int, got: int) -> UsageError:
     )
 
 
-class PlannedReader(DataSourceReader):
-    """Hands out the tasks, and decodes them into rows."""
+class RowsReader(TaskReader):
+    """Decodes a task into rows, the last of which says who has done it."""
 
-    def __init__(self, tasks: Sequence[RangeTask], schema: TableSchema, inline: bool) -> None:
-        self._tasks = list(tasks)
-        self._inline = inline
-        self.schema = schema
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_tasks": []}  # else every task would get all of them
-
-    def partitions(self) -> list[InputPartition]:
-        """Driver side: a partition per task."""
-        return [RangePartition(carry(task) if self._inline else task) for task in self._tasks]
-
-    def read(self, partition: InputPartition) -> Iterator[Any]:
+    def decode(self, task: RangeTask) -> Iterator[Any]:
         """Executor side."""
-        assert isinstance(partition, RangePartition)  # noqa: S101 - what partitions() made
-        check_version(partition.version)
-        return self._run(partition.task)
-
-    def _run(self, task: RangeTask) -> Iterator[Any]:
         started, last = time.perf_counter(), task.records.stop - 1
         arrow = self.schema.arrow().append(pa.field(TRACE_COLUMN, pa.string()))
         for batch in decode_range(task, self.schema):
@@ -140,16 +125,17 @@ class PlannedReader(DataSourceReader):
             yield pa.RecordBatch.from_arrays([*batch.columns, column], schema=arrow)
 
 
-class FilesReader(PlannedReader):
+class FilesReader(TaskReader):
     """Has each task write its range into a file of the table."""
 
     def __init__(
-        self, tasks: Sequence[RangeTask], schema: TableSchema, inline: bool, folder: str
+        self, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool, folder: str
     ) -> None:
-        super().__init__(tasks, schema, inline)
+        super().__init__(tasks, schema, inline=inline)
         self._folder = folder
 
-    def _run(self, task: RangeTask) -> Iterator[Any]:
+    def decode(self, task: RangeTask) -> Iterator[Any]:
+        """Executor side."""
         yield encode_range(task, self.schema, self._folder).row()
 
 
@@ -163,20 +149,19 @@ class PlannedRows(DataSource):
 
     def schema(self) -> StructType | str:
         """The table's columns, and who decoded them."""
-        return StructType(
-            [*self._schema().spark().fields, StructField(TRACE_COLUMN, StringType(), True)]
-        )
+        fields = spark_schema(self._schema()).fields
+        return StructType([*fields, StructField(TRACE_COLUMN, StringType(), True)])
 
-    def reader(self, schema: StructType) -> PlannedReader:  # noqa: ARG002 - passed by keyword
+    def reader(self, schema: StructType) -> TaskReader:  # noqa: ARG002 - passed by keyword
         """Driver side."""
-        return PlannedReader(self._tasks(), self._schema(), self._inline())
+        return RowsReader(self._take_tasks(), self._schema(), inline=self._inline())
 
     def _schema(self) -> TableSchema:
         return TableSchema.from_json(self.options["schema"])
 
-    def _tasks(self) -> list[RangeTask]:
+    def _take_tasks(self) -> list[RangeTask]:
+        """The tasks, which are no longer in the options: every task gets this object too."""
         tasks = from_json(self.options["tasks"])
-        # Every task gets this object too, as it is after ``reader``.
         self.options = {key: text for key, text in self.options.items() if key != "tasks"}
         return tasks
 
@@ -196,6 +181,11 @@ class PlannedFiles(PlannedRows):
         """What is told of a file."""
         return DATA_FILE
 
-    def reader(self, schema: StructType) -> PlannedReader:  # noqa: ARG002 - passed by keyword
+    def reader(self, schema: StructType) -> TaskReader:  # noqa: ARG002 - passed by keyword
         """Driver side."""
-        return FilesReader(self._tasks(), self._schema(), self._inline(), self.options["folder"])
+        return FilesReader(
+            self._take_tasks(),
+            self._schema(),
+            inline=self._inline(),
+            folder=self.options["folder"],
+        )

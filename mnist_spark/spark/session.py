@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_spark import errors
-from mnist_spark._version import __version__
 from mnist_spark.errors import MnistSparkError, SparkError
 from mnist_spark.spark import connector
 
@@ -272,10 +271,10 @@ def from_spark(error: Exception) -> MnistSparkError:
     if lacking is not None:
         return SparkError(
             "an executor's Python lacks what this job needs",
-            expected=f"numpy, pyarrow and mnist-spark {__version__}",
+            expected="numpy and pyarrow",
             got=lacking[0],
-            hint="Hand the package out with --py-files, spark.archives or addArtifacts,"
-            " or name a Python that has them with PYSPARK_PYTHON",
+            hint="Name a Python that has it with PYSPARK_PYTHON, or hand it out with --py-files,"
+            " spark.archives or addArtifacts",
         )
     program = re.search(r"Cannot run program \"([^\"]*)\".*", text)
     if program is not None:

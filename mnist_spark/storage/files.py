@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from mnist_spark.errors import MnistSparkError, TableError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.filesystem import filesystem, reason
 
 
 @contextlib.contextmanager
@@ -55,10 +55,10 @@ def _new_local(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _new_remote(folder: str, name: str) -> Iterator[IO[bytes]]:
-    filesystem, path = storage.filesystem(folder)
+    store, path = filesystem(folder)
     stream = None
     try:
-        stream = filesystem.open(f"{path.rstrip('/')}/{name}", "wb")
+        stream = store.open(f"{path.rstrip('/')}/{name}", "wb")
         yield stream
         stream.close()
     except BaseException as error:
@@ -69,7 +69,7 @@ def _new_remote(folder: str, name: str) -> Iterator[IO[bytes]]:
             stream.closed = True
         if isinstance(error, MnistSparkError) or not isinstance(error, Exception):
             raise
-        raise OSError(storage.reason(error)) from error
+        raise OSError(reason(error)) from error
 
 
 def read_file(folder: str, name: str, limit: int) -> bytes:
@@ -81,12 +81,12 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
     if "://" not in folder:
         with open(Path(folder, name), "rb") as stream:
             return stream.read(limit)
-    filesystem, path = storage.filesystem(folder)
+    store, path = filesystem(folder)
     try:
-        with filesystem.open(f"{path.rstrip('/')}/{name}", "rb") as stream:
+        with store.open(f"{path.rstrip('/')}/{name}", "rb") as stream:
             return bytes(stream.read(limit))
     except Exception as error:
-        raise OSError(storage.reason(error)) from error
+        raise OSError(reason(error)) from error
 
 
 def remove_file(folder: str, name: str) -> None:
@@ -98,11 +98,11 @@ def remove_file(folder: str, name: str) -> None:
     if "://" not in folder:
         Path(folder, name).unlink()
         return
-    filesystem, path = storage.filesystem(folder)
+    store, path = filesystem(folder)
     try:
-        filesystem.rm_file(f"{path.rstrip('/')}/{name}")
+        store.rm_file(f"{path.rstrip('/')}/{name}")
     except Exception as error:
-        raise OSError(storage.reason(error)) from error
+        raise OSError(reason(error)) from error
 
 
 def sizes_in(folder: str, names: Sequence[str]) -> dict[str, int]:
@@ -120,13 +120,13 @@ def sizes_in(folder: str, names: Sequence[str]) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):
                 sizes[name] = Path(folder, name).stat().st_size
         return sizes
-    filesystem, path = storage.filesystem(folder)
+    store, path = filesystem(folder)
     try:
-        found = filesystem.find(path, detail=True)
+        found = store.find(path, detail=True)
     except FileNotFoundError:
         return {}
     except Exception as error:
-        raise OSError(storage.reason(error)) from error
+        raise OSError(reason(error)) from error
     start = len(path.strip("/")) + 1
     there = {str(key).strip("/")[start:]: int(each["size"]) for key, each in found.items()}
     return {name: there[name] for name in names if name in there}
@@ -143,11 +143,11 @@ def names_in(folder: str) -> list[str]:
             return [path.name for path in Path(folder).iterdir()]
         except FileNotFoundError:
             return []
-    filesystem, path = storage.filesystem(folder)
+    store, path = filesystem(folder)
     try:
-        found = filesystem.ls(path, detail=False)
+        found = store.ls(path, detail=False)
     except FileNotFoundError:
         return []
     except Exception as error:
-        raise OSError(storage.reason(error)) from error
+        raise OSError(reason(error)) from error
     return [str(each).rstrip("/").rpartition("/")[2] for each in found]

@@ -13,7 +13,6 @@ import re
 import socket
 import ssl
 import threading
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -108,12 +107,29 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         raise UsageError("cannot open", url=redact(url), got=reason(error)) from error
 
 
-@lru_cache(maxsize=16)
-def _open(backend: Any, options: tuple[tuple[str, Any], ...], *_: object) -> AbstractFileSystem:
+class _OpenFileSystems(dict[tuple[Any, ...], Any]):
+    """The file systems that this process has open; with code that travels to another, none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+_MOST_OPEN = 16
+_OPEN = _OpenFileSystems()
+
+
+def _open(backend: Any, options: tuple[tuple[str, Any], ...], *who: object) -> AbstractFileSystem:
     """Keeps connections, as fsspec's cache does, which wouldn't see that credentials changed."""
-    arguments = {key: dict(value) if isinstance(value, tuple) else value for key, value in options}
-    # Listings kept in memory would hide what other processes have written since.
-    return backend(use_listings_cache=False, skip_instance_cache=True, **arguments)
+    key = backend, options, who
+    found = _OPEN.get(key)
+    if found is None:
+        if len(_OPEN) == _MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN)), None)
+        arguments = {k: dict(value) if isinstance(value, tuple) else value for k, value in options}
+        # Listings kept in memory would hide what other processes have written since.
+        found = backend(use_listings_cache=False, skip_instance_cache=True, **arguments)
+        _OPEN[key] = found
+    return found
 
 
 def for_delta_rs(url: str) -> tuple[str, dict[str, str]]:

@@ -25,6 +25,7 @@ from mnist_spark.spark.tasks import write_files
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.storage.files import names_in
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
+from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
     Existing,
     check_replaceable,
@@ -56,7 +57,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     _open_replaceable(job)
     if job.target.local is not None:
         job.target.local.mkdir(parents=True, exist_ok=True)
-    files = write_files(spark, job, folder)
+    check_reachable(spark, folder, job.parallelism)
+    files = write_files(spark, job.tasks, job.schema, folder, inline=job.inline)
     version = _commit(job, files)
     return Written(
         version, len(files), sum(file.size for file in files), [file.trace for file in files]

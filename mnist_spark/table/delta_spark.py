@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.spark.planned import rows
+from mnist_spark.spark.schema import spark_schema
 from mnist_spark.spark.session import first_line
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
@@ -49,7 +50,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     properties = table_properties(job.dataset, job.schema.layout, job.splits)
     if job.target.local is not None:
         check_reachable(spark, str(job.target.local), job.parallelism)
-    frame, traces = rows(spark, job)
+    frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
     metadata = job.commit_metadata(existing, writer="spark")
     writer = frame.writeTo(job.target.sql).option("userMetadata", metadata)
     if job.transaction is not None:
@@ -129,7 +130,7 @@ def _create_statement(job: WriteJob, properties: Mapping[str, str]) -> str:
     columns = ", ".join(
         f"`{field.name}` {_sql_type(field.dataType)} NOT NULL"
         f" COMMENT {_literal(field.metadata['comment'])}"
-        for field in job.schema.spark().fields
+        for field in spark_schema(job.schema).fields
     )
     return (
         f"CREATE TABLE {job.target.sql} ({columns}) USING delta PARTITIONED BY (split)"

@@ -14,9 +14,10 @@ from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import ConflictError
-from mnist_spark.ranges.plan import RecordRange, plan_ranges
+from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.staging import stage
-from mnist_spark.ranges.transport import RangeTask, Transport, TransportChoice, plan_tasks
+from mnist_spark.ranges.task import RangeTask
+from mnist_spark.ranges.transport import Transport, TransportChoice, plan_tasks
 from mnist_spark.table.properties import Existing, source_digests
 from mnist_spark.table.target import Target
 
@@ -57,7 +58,7 @@ class WriteJob:
     def ranges(self) -> list[RecordRange]:
         """How the splits are read, a task each."""
         return plan_ranges(
-            [split.pair.size for split in self.splits],
+            [split_size(split.pair) for split in self.splits],
             parallelism=self.parallelism,
             count=self.range_count,
             max_bytes=self.transport.range_bytes,
@@ -118,7 +119,7 @@ class WriteJob:
                 "run": self.run_id,
                 "dataset": self.dataset.name,
                 "writer": writer,
-                "rows": {split.name: split.pair.size.records for split in self.splits},
+                "rows": {split.name: split.pair.records for split in self.splits},
                 "sha256": {p.file.name: p.sha256 for s in self.splits for p in s.payloads},
             }
             | ({"replaced_sha256": replaced} if replaced else {})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import replacing
+from mnist_spark.table.probe import check_reachable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,7 +20,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         TableError: the target isn't one that this job may replace.
     """
     with replacing(job) as folder:
-        files = write_files(spark, job, str(folder))
+        check_reachable(spark, str(folder), job.parallelism)
+        files = write_files(spark, job.tasks, job.schema, str(folder), inline=job.inline)
         kept = {folder / file.path for file in files}
         # Files of attempts that failed, or that lost a race against a speculative twin.
         for other in folder.rglob("*.parquet"):

@@ -21,7 +21,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     """
     with replacing(job) as folder:
         check_reachable(spark, str(folder), job.parallelism)
-        frame, traces = rows(spark, job)
+        frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
         frame.write.partitionBy("split").mode("append").parquet(str(folder))
         sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]
     return Written(None, len(sizes), sum(sizes), traces())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from mnist_spark.decode.probe import try_folder
 from mnist_spark.errors import TableError
-from mnist_spark.spark import session
-from mnist_spark.storage.files import new_file, read_file, remove_file
+from mnist_spark.spark import executors, session
+from mnist_spark.storage.files import new_file, remove_file
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,21 +30,22 @@ def check_reachable(spark: SparkSession, folder: str, tasks: int) -> None:
     """
     if session.is_local(spark):
         return
-    from pyspark.sql.functions import udf
-
     if "://" not in folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
     token = uuid4().hex
     mark = f".mnist_spark-{token}"  # readers of tables skip what begins with a dot
     with new_file(folder, mark) as stream:
         stream.write(token.encode())
+
+    def probe(number: int) -> str | None:
+        return try_folder(folder, mark, f"{mark}-{number}", token)
+
     try:
-        probe = udf(_task(folder, mark, token), "string", useArrow=False).asNondeterministic()
-        answers = spark.range(0, tasks, 1, tasks).select(probe("id").alias("problem")).collect()
+        answers = executors.run(spark, probe, "string", tasks)
     finally:
         with contextlib.suppress(Exception):
             remove_file(folder, mark)
-    problems = sorted({row["problem"] for row in answers if row["problem"]})
+    problems = sorted({problem for problem in answers if problem})
     if problems:
         raise TableError(
             "executors do not reach the table's folder",
@@ -52,34 +53,3 @@ def check_reachable(spark: SparkSession, folder: str, tasks: int) -> None:
             got="; ".join(problems[:3]),
             hint="Use a folder or URL that all nodes reach, or a catalog table with --writer spark",
         )
-
-
-def _task(folder: str, mark: str, token: str) -> Callable[[int], str | None]:
-    def probe(number: int) -> str | None:
-        from mnist_spark.table.probe import try_folder
-
-        return try_folder(folder, mark, f"{token}-{number}", token)
-
-    return probe
-
-
-def try_folder(folder: str, mark: str, own: str, token: str) -> str | None:
-    """Executor side: what is wrong with the folder as seen from here; None if nothing.
-
-    Args:
-        mark: name of the driver's file.
-        own: name of the file to write and remove again.
-        token: what the driver's file holds.
-    """
-    import socket
-
-    host = socket.gethostname()
-    try:
-        if read_file(folder, mark, len(token) + 1) != token.encode():
-            return f"host {host} sees another folder"
-        with new_file(folder, f".mnist_spark-{own}") as stream:
-            stream.write(b"")
-        remove_file(folder, f".mnist_spark-{own}")
-    except (TableError, OSError) as error:
-        return f"host {host}: {getattr(error, 'got', None) or error}"
-    return None

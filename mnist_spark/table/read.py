@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
 
+from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.spark import session
 from mnist_spark.storage import filesystem as storage
@@ -98,6 +100,10 @@ class TableReader(ABC):
 
         Rows of other indices may come along.
         """
+
+    def files(self) -> TableFiles | None:
+        """What executors read the rows from; None if they can't: this process has to."""
+        return None
 
 
 def open_table(
@@ -189,6 +195,29 @@ class DeltaReader(TableReader):
         with _reading(self._target):
             yield from self._query(query)
 
+    def files(self) -> TableFiles | None:
+        """From the log. Not where files have other names for the columns, or lie elsewhere."""
+        if self.properties.get("delta.columnMapping.mode", "none") != "none":
+            return None
+        with _reading(self._target):
+            logged = pa.table(self._table.get_add_actions()).to_pylist()
+            deletions = pa.table(self._table.deletion_vectors()).to_pylist()
+        kept = {
+            unquote(urlsplit(each["filepath"]).path): np.packbits(
+                np.array(each["selection_vector"], bool)
+            ).tobytes()
+            for each in deletions
+        }
+        files = []
+        for add in logged:
+            path = _relative(add["path"])
+            if "://" in path:
+                return None
+            low, high = ((add.get(end) or {}).get("index") for end in ("min", "max"))
+            bits = next((bits for name, bits in kept.items() if name.endswith(path)), b"")
+            files.append(TableFile(path, add.get("partition") or {}, low, high, bits))
+        return TableFiles(self._target.text, self.schema, files)
+
     def _query(self, sql: str) -> pa.RecordBatchReader:
         from deltalake import QueryBuilder
 
@@ -273,6 +302,16 @@ class ParquetReader(TableReader):
                 batch_readahead=2,
                 fragment_readahead=1,
             )
+
+    def files(self) -> TableFiles:
+        """As they lie in the folder."""
+        from pyarrow.dataset import get_partition_keys
+
+        files = [
+            TableFile(file.path, get_partition_keys(file.partition_expression))
+            for file in self._data.get_fragments()
+        ]
+        return TableFiles(self._target.text, self.schema, files)
 
 
 class SparkReader(TableReader):

@@ -7,8 +7,11 @@ order. Memory is that of the window and of a few record batches.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mnist_spark.catalog.schema import Layout, label_type
+from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.verify.findings import FIRST, Findings, What
 
 _Numbers = npt.NDArray[np.integer]
 _Flags = npt.NDArray[np.bool_]
+
+WINDOW = "images_sha256 string, labels_sha256 string, problems string, images binary, labels binary"
+"""What :func:`rebuild_window` returns, as Spark types."""
 
 _BLOCK_ROWS = 512  # rows that are turned from columns into records at a time: a CPU's cache
 
@@ -214,6 +221,24 @@ class Window:
         if wrong.any():
             told = None if got is None else got[wrong]
             self._findings.add_records(what, self.records.split, index[wrong], name, expected, told)
+
+
+def rebuild_window(
+    files: TableFiles, records: RecordRange, shape: Shape, *, with_bytes: bool
+) -> tuple[Any, ...]:
+    """A window of a table, as :data:`WINDOW` describes it."""
+    findings = Findings()
+    window = Window(records, shape, findings)
+    window.fill(files.rows(records, shape.columns))
+    parts = window.images.data, window.labels.data
+    problems = [
+        (p.what, p.split, p.record, p.column, p.expected, p.got, p.more) for p in findings.problems
+    ]
+    return (
+        *(hashlib.sha256(part).hexdigest() for part in parts),
+        json.dumps(problems),
+        *(bytes(part if with_bytes else b"") for part in parts),
+    )
 
 
 def _numbers(column: pa.Array, null: int = 0) -> _Numbers:

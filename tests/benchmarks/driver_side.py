@@ -24,7 +24,7 @@ from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ranges.plan import SplitSize, plan_ranges
-from mnist_spark.ranges.transport import Piece, RangeTask, to_json
+from mnist_spark.ranges.task import PayloadSlice, RangeTask, to_json
 from mnist_spark.spark.tasks import WAVE_TASKS
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
@@ -48,7 +48,7 @@ def measure(count: int, folder: Path) -> None:
     with step("plan the ranges"):
         ranges = plan_ranges([SplitSize("train", RECORDS, 784)], parallelism=64, count=count)
     with step("make the tasks, in waves"):
-        piece = Piece("/lake/staging/" + "0" * 64 + ".idx", "0" * 64)
+        piece = PayloadSlice("/lake/staging/" + "0" * 64 + ".idx", "0" * 64)
         largest = 0
         for start in range(0, count, WAVE_TASKS):
             wave = [RangeTask(each, piece, piece) for each in ranges[start : start + WAVE_TASKS]]

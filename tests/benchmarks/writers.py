@@ -330,8 +330,9 @@ def _save(frame: DataFrame, target: Path) -> None:
 def _spark_schema() -> Any:
     from mnist_spark.catalog import dataset as catalog
     from mnist_spark.catalog.schema import Layout, catalog_schema
+    from mnist_spark.spark.schema import spark_schema
 
-    return catalog_schema(catalog.find("mnist"), Layout.COLUMNS).spark()
+    return spark_schema(catalog_schema(catalog.find("mnist"), Layout.COLUMNS))
 
 
 def _pandas(place: Place) -> pd.DataFrame:

@@ -36,7 +36,7 @@ from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.opendatasets.files import FileDataset
 from mnist_spark.opendatasets.tabular import TabularDataset
-from mnist_spark.ranges.plan import RecordRange, plan_ranges
+from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.verify import What, verify
 from tests.support.faults import Fault, Server, serve
@@ -155,7 +155,7 @@ def files(cache: Path) -> list[str]:
 
 def rows(split: PreparedSplit, schema: TableSchema, ranges: int = 2) -> pa.Table:
     """All rows, as executors decode them."""
-    planned = plan_ranges([split.pair.size], parallelism=1, count=ranges)
+    planned = plan_ranges([split_size(split.pair)], parallelism=1, count=ranges)
     batches = [b for t in plan_tasks([split.pair], planned) for b in decode_range(t, schema)]
     return pa.Table.from_batches(batches)
 

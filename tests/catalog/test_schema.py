@@ -9,6 +9,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema, table_schema
 from mnist_spark.errors import LayoutError, UsageError, one_of
+from mnist_spark.spark.schema import spark_schema
 
 UBYTE = np.dtype("u1")
 # As stored in IDX → what Spark and Arrow call it in the table.
@@ -76,11 +77,11 @@ def test_every_element_type(pixels, labels):
     (sql, arrow), (label_sql, label_arrow) = SQL[pixels], SQL[labels]
     expected = [*((str(i), arrow) for i in range(6)), ("label", label_arrow), TAIL[1]]
     assert columns.arrow() == not_null(*expected)
-    assert columns.spark().simpleString() == (
+    assert spark_schema(columns).simpleString() == (
         "struct<" + "".join(f"{i}:{sql}," for i in range(6)) + f"label:{label_sql},index:int>"
     )
     array = schema(Layout.ARRAY, pixels, split=False)
-    assert array.spark()["image"].dataType.simpleString() == f"array<{sql}>"
+    assert spark_schema(array)["image"].dataType.simpleString() == f"array<{sql}>"
     assert array.arrow().field("image").type.value_type == arrow
 
 
@@ -90,11 +91,11 @@ def test_spark_and_arrow_agree_down_to_the_nulls(layout):
     from pyspark.sql.pandas.types import to_arrow_schema
 
     ours = schema(layout)
-    for field, column in zip(ours.spark().fields, ours.columns, strict=True):
+    for field, column in zip(spark_schema(ours).fields, ours.columns, strict=True):
         assert (field.name, field.nullable) == (column.name, False)
         assert field.metadata == {"comment": column.comment}
         assert column.comment
-    assert to_arrow_schema(ours.spark(), timezone="UTC").equals(ours.arrow())
+    assert to_arrow_schema(spark_schema(ours), timezone="UTC").equals(ours.arrow())
 
 
 @pytest.mark.parametrize("layout", [Layout.BINARY, Layout.IMAGE])

@@ -11,7 +11,7 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
-from tests.cluster.standalone import PYTHON, Cluster, can_hide, package_zip
+from tests.cluster.standalone import PYTHON, Cluster, can_hide, numpy_and_pyarrow
 from tests.support.processes import Driver
 
 EXECUTORS = (
@@ -73,16 +73,20 @@ def large(cluster: Cluster) -> catalog.Dataset:
 
 
 def standalone(
-    cluster: Cluster, name: str, conf: str | None = None, python: str = str(PYTHON)
+    cluster: Cluster,
+    name: str,
+    conf: str = "",
+    python: str = str(PYTHON),
+    python_path: str | Path | None = None,
 ) -> Site:
-    """A driver of the standalone cluster; by default, one that brings the package along."""
-    code = f"--py-files {package_zip(cluster.shared)}" if conf is None else conf
+    """A driver of the standalone cluster, which hands its executors nothing but Spark's tasks."""
+    path = cluster.python_path if python_path is None else python_path
 
     def start() -> Driver:
         return Driver(
             cluster.driver_only / f"{name}{len(list(cluster.driver_only.iterdir()))}",
             cluster.master,
-            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={cluster.python_path} {code}",
+            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={path} {conf}",
             environment={"PYSPARK_PYTHON": python},
         )
 
@@ -98,11 +102,17 @@ def on_standalone(cluster: Cluster) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Executors are processes of their own that see all the driver sees."""
+    """Executors are processes of their own that see the driver's files, and not its package."""
     home = tmp_path_factory.mktemp("local-cluster")
+    libraries = numpy_and_pyarrow(home / "lib")
 
     def start() -> Driver:
-        return Driver(home / "driver", "local-cluster[2,1,1024]", conf=EXECUTORS)
+        return Driver(
+            home / "driver",
+            "local-cluster[2,1,1024]",
+            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={libraries}",
+            environment={"PYSPARK_PYTHON": str(PYTHON)},
+        )
 
     site = Site("local-cluster", home, home, False, start)
     yield site
@@ -126,13 +136,12 @@ def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
 def on_connect(cluster: Cluster) -> Iterator[Site]:
     """A Connect server on the standalone cluster, which sees as little as its executors."""
     server, url = cluster.start_connect_server(EXECUTORS)
-    code = package_zip(cluster.shared)
     site = Site(
         "connect",
         cluster.shared,
         cluster.driver_only,
         True,
-        lambda: Driver(cluster.driver_only / "connect", url, artifacts=[code]),
+        lambda: Driver(cluster.driver_only / "connect", url),
     )
     yield site
     site.close()

@@ -26,6 +26,7 @@ from tests.support.servers import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(pyspark.__file__).parents[1]
+LIBRARIES = ("numpy", "numpy.libs", "pyarrow")
 PYTHON = Path(sys.executable).resolve()  # the virtual environment's is a link to it
 
 
@@ -39,8 +40,17 @@ def can_hide() -> str:
     return done.stderr.strip()
 
 
+def numpy_and_pyarrow(folder: Path) -> Path:
+    """A folder of links to the libraries that executors need."""
+    folder.mkdir()
+    for name in LIBRARIES:
+        if (SITE_PACKAGES / name).is_dir():
+            (folder / name).symlink_to(SITE_PACKAGES / name)
+    return folder
+
+
 def package_zip(folder: Path) -> Path:
-    """The package as ``--py-files`` and ``addArtifacts`` take it."""
+    """The package as ``--py-files`` takes it."""
     path = folder / "mnist_spark.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted((PROJECT / "mnist_spark").rglob("*")):
@@ -64,8 +74,8 @@ class Cluster:
             folder.mkdir()
         self._hidden = [PROJECT, Path(sys.prefix), self.driver_only, *hidden]
         self._libraries = home / "lib"
-        # The last two are for the planner, which runs beside the driver: executors don't see them.
-        self.python_path = f"{self._libraries}:{SITE_PACKAGES}:{PROJECT}"
+        # The last is for the planner, which runs beside the driver: executors don't see it.
+        self.python_path = f"{self._libraries}:{SITE_PACKAGES}"
         self.cloud_python_path = home / "cloud-lib"  # with fsspec's file systems too
         self.cloud_python_path.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -168,7 +178,7 @@ class Cluster:
             f"mount --bind '{SITE_PACKAGES}' '{self.cloud_python_path}'",
             f"mount -t tmpfs none '{self._libraries}'",
         ]
-        for package in ("numpy", "numpy.libs", "pyarrow"):
+        for package in LIBRARIES:
             if (SITE_PACKAGES / package).is_dir():
                 place = self._libraries / package
                 mounts.append(f"mkdir '{place}'")

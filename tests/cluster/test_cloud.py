@@ -12,7 +12,6 @@ from deltalake import DeltaTable
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
 from tests.cluster.conftest import standalone
-from tests.cluster.standalone import package_zip
 from tests.support.tables import difference, expected, normal
 
 
@@ -40,9 +39,8 @@ def test_columnar_to_s3_with_staging_there(cluster, large, bucket):
         "staging": "s3://cluster/staged",
         "ranges": 4,
     }
-    code = f"--py-files {package_zip(cluster.shared)}"
-    code += f" --conf spark.executorEnv.PYTHONPATH={cluster.cloud_python_path}"
-    without = standalone(cluster, "without-keys", conf=code)
+    path = cluster.cloud_python_path
+    without = standalone(cluster, "without-keys", python_path=path)
     answer = without.ingest(**order)
     without.close()
     assert answer["error"] == "TableError"
@@ -51,12 +49,13 @@ def test_columnar_to_s3_with_staging_there(cluster, large, bucket):
     filesystem, path = storage.filesystem(url)
     assert not [name for name in filesystem.find(path) if name.endswith(".parquet")]
 
-    for name, value in bucket.items():
-        code += f" --conf spark.executorEnv.{name}={value}"
-    site = standalone(cluster, "with-keys", conf=code)
+    conf = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in bucket.items())
+    site = standalone(cluster, "with-keys", conf=conf, python_path=path)
     report = site.ingest(**order)
+    checked = site.driver.ingest(do="verify", target=url, cache=cluster.driver_only / "cache")
     site.close()
     assert "error" not in report, report
+    assert (checked["ok"], checked["notes"]) == (True, []), checked
     assert (report["writer"], report["transport"]) == ("columnar", "shared")
     assert all(task["host"].startswith("worker") for task in report["tasks"])
     place, options = storage.for_delta_rs(url)

@@ -1,4 +1,4 @@
-"""How the package gets to executors that haven't got it, and what is said where it didn't."""
+"""What executors need, and what they don't: this package, which travels with the tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from tests.cluster.conftest import standalone
-from tests.cluster.standalone import PROJECT, SITE_PACKAGES, package_zip
+from tests.cluster.standalone import LIBRARIES, SITE_PACKAGES, package_zip
 
 ORDER = {"writer": "columnar", "ranges": 2, "layout": "binary"}
 
@@ -23,17 +23,17 @@ def order(cluster, large, request):
     }
 
 
-def test_missing(cluster, order):
-    site = standalone(cluster, "missing", conf="")
+def test_libraries_that_are_missing(cluster, order):
+    site = standalone(cluster, "missing", python_path=cluster.shared)
     answer = site.ingest(**order)
     site.close()
     assert answer["error"] == "SparkError"
-    assert "No module named 'mnist_spark'" in answer["line"]
-    assert "--py-files" in answer["line"]
+    assert "expected numpy and pyarrow, got ModuleNotFoundError" in answer["line"]
+    assert "PYSPARK_PYTHON" in answer["line"]
 
 
-def test_another_version(cluster, order):
-    """The older package on the executors, as after an upgrade of the driver's alone."""
+def test_another_version_does_no_harm(cluster, order):
+    """An older package on the executors, as after an upgrade of the driver's alone."""
     old = cluster.shared / "old" / "mnist_spark.zip"
     old.parent.mkdir()
     with zipfile.ZipFile(package_zip(cluster.shared)) as new, zipfile.ZipFile(old, "w") as copy:
@@ -41,13 +41,16 @@ def test_another_version(cluster, order):
             data = new.read(name)
             if name == "mnist_spark/_version.py":
                 data = b'__version__ = "0.0.1"\n'
+            elif name.startswith("mnist_spark/decode/"):
+                data = b"raise RuntimeError('of the other version')"
             copy.writestr(name, data)
     site = standalone(cluster, "another", conf=f"--py-files {old}")
-    answer = site.ingest(**order)
+    for transport in ("shared", "inline"):
+        answer = site.ingest(**order | ({"staging": None} if transport == "inline" else {}))
+        assert "error" not in answer, answer
+        assert answer["transport"] == transport
+        assert len(answer["tasks"]) == 2
     site.close()
-    assert answer["error"] == "SparkError"
-    assert "another version of mnist-spark" in answer["line"]
-    assert "got 0.0.1 on host" in answer["line"]
 
 
 def test_a_packed_environment(cluster, order):
@@ -59,10 +62,9 @@ def test_a_packed_environment(cluster, order):
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(folder, ".")
         inside = packages.relative_to(folder)
-        for name in ("numpy", "numpy.libs", "pyarrow"):
+        for name in LIBRARIES:
             if (SITE_PACKAGES / name).is_dir():
                 tar.add(SITE_PACKAGES / name, inside / name)
-        tar.add(PROJECT / "mnist_spark", inside / "mnist_spark")
     site = standalone(
         cluster,
         "packed",

@@ -21,8 +21,8 @@ from mnist_spark.decode import batches as decode
 from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import RecordRange, plan_ranges
-from mnist_spark.ranges.transport import Piece, RangeTask
+from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
+from mnist_spark.ranges.task import PayloadSlice, RangeTask
 from tests.support.idxfiles import TYPES, header, payload, random_pair, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
@@ -219,7 +219,7 @@ def test_batches_are_bounded_and_nearly_equal(start, records, code, batch_bytes)
 
 
 def task(records: RecordRange, images: Path, labels: Path) -> RangeTask:
-    return RangeTask(records, Piece(str(images)), Piece(str(labels)))
+    return RangeTask(records, PayloadSlice(str(images)), PayloadSlice(str(labels)))
 
 
 # --- What was planned isn't what is there ---------------------------------------------------------
@@ -257,7 +257,7 @@ def test_a_file_that_changed_after_planning(tmp_path, layout, images, labels, me
     paths = write(tmp_path, *PLANNED)
     pair = open_pair("train", *map(str, paths))
     schema = schema_of(layout, SHAPE)
-    ranges = plan_ranges([pair.size], parallelism=2, count=2)
+    ranges = plan_ranges([split_size(pair)], parallelism=2, count=2)
     assert decode_all(paths, schema, ranges) == 20
     changed = (
         old if new is None else new for new, old in zip((images, labels), PLANNED, strict=True)
@@ -330,7 +330,7 @@ def test_every_pixel_of_mnist(real, split, layout):
     pair = open_pair(split, *map(str, paths))
     schema = schema_of(layout, (28, 28))
     at = 0
-    for records in plan_ranges([pair.size], parallelism=3):
+    for records in plan_ranges([split_size(pair)], parallelism=3):
         for batch in decode.decode_range(task(records, *paths), schema):
             check_batch(batch, schema)
             stop = at + batch.num_rows

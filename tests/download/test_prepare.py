@@ -10,7 +10,7 @@ import pytest
 from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import SplitSize
+from mnist_spark.ranges.plan import SplitSize, split_size
 from tests.support.idxfiles import payload, random_pair, ubytes, write_dataset
 
 SHAPE = (3, 2)
@@ -37,7 +37,7 @@ def test_a_dataset_in_a_folder(tmp_path):
         assert (split.pair.images, split.pair.labels) == tuple(map(str, _paths(split)))
         assert split.label_counts == tuple(labels[8:].count(i) for i in range(10))
         assert split.pair.image_shape == SHAPE
-        assert split.pair.size == SplitSize(split.name, len(labels) - 8, 6)
+        assert split_size(split.pair) == SplitSize(split.name, len(labels) - 8, 6)
         assert split.downloaded == 0  # used in place
     assert list(steps) == ["download", "unpack", "check"]
     assert all(seconds >= 0 for seconds in steps.values())
@@ -76,7 +76,7 @@ def test_the_last_record_has_the_last_class(tmp_path):
 def test_a_split_without_records(tmp_path):
     pair = payload(8, (0, *SHAPE), []), payload(8, (0,), [])
     (split,) = run(write_dataset(tmp_path, {"train": pair}), tmp_path)
-    assert split.pair.size.records == sum(split.label_counts) == 0
+    assert split.pair.records == sum(split.label_counts) == 0
 
 
 @pytest.mark.parametrize(

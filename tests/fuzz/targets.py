@@ -32,7 +32,7 @@ from mnist_spark.download import cache, inventory
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError, UsageError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges, split_size
 from mnist_spark.ranges.transport import plan_tasks
 from mnist_spark.refresh import reader
 from tests.support.idxfiles import TYPES, header, parse, payload, random_pair, ubytes, write_dataset
@@ -141,13 +141,13 @@ def run_decode(data: bytes) -> None:
         pixels=pair.image_header.dtype,
         labels=pair.label_header.dtype,
     )
-    ranges = plan_ranges([pair.size], parallelism=1 + choice // 16)
+    ranges = plan_ranges([split_size(pair)], parallelism=1 + choice // 16)
     rows = 0
     for task in plan_tasks([pair], ranges, checked=bool(choice & 8)):
         for batch in decode_range(task, schema):
             batch.validate(full=True)
             rows += batch.num_rows
-    assert rows == pair.size.records
+    assert rows == pair.records
 
 
 def decode_seeds() -> list[bytes]:

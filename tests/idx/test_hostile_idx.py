@@ -24,7 +24,7 @@ from mnist_spark.decode.batches import decode, decode_range
 from mnist_spark.errors import LayoutError, UsageError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges, split_size
 from mnist_spark.ranges.transport import plan_tasks
 from tests.support.idxfiles import TYPES, header, payload
 
@@ -52,7 +52,7 @@ def read_batches(
         pixels=pair.image_header.dtype,
         labels=pair.label_header.dtype,
     )
-    ranges = plan_ranges([pair.size], parallelism=1, count=count)
+    ranges = plan_ranges([split_size(pair)], parallelism=1, count=count)
     tasks = plan_tasks([pair], ranges)
     return schema, [batch for task in tasks for batch in decode_range(task, schema, 64)]
 
@@ -197,7 +197,7 @@ from mnist_spark.idx import format as idx
 from mnist_spark.decode.batches import decode_range
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges
+from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges, split_size
 from mnist_spark.catalog.schema import table_schema
 from mnist_spark.ranges.transport import plan_tasks
 import pyarrow.compute
@@ -211,7 +211,7 @@ def read(images, labels, layout):
     schema = table_schema(
         layout, pair.image_shape, pixels=pair.image_header.dtype, labels=pair.label_header.dtype
     )
-    ranges = plan_ranges([pair.size], parallelism=2)
+    ranges = plan_ranges([split_size(pair)], parallelism=2)
     rows = 0
     for task in plan_tasks([pair], ranges[:1], checked=False):
         for batch in decode_range(task, schema):

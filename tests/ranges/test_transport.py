@@ -15,14 +15,8 @@ from mnist_spark.errors import IdxError, IntegrityError, UsageError
 from mnist_spark.idx.pair import Pair, open_pair
 from mnist_spark.ranges import transport
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.transport import (
-    Transport,
-    carry,
-    choose_transport,
-    from_json,
-    plan_tasks,
-    to_json,
-)
+from mnist_spark.ranges.task import from_json, from_values, to_json, to_values
+from mnist_spark.ranges.transport import Transport, carry, choose_transport, plan_tasks
 from tests.support.idxfiles import random_pair
 
 UBYTE = np.dtype("u1")
@@ -49,6 +43,7 @@ def test_a_range_that_travels_decodes_like_one_that_is_opened(pair, start, count
     travelled = carry(opened)
     assert travelled.images.data is not None
     assert from_json(to_json([opened, travelled])) == [opened, travelled]
+    assert from_values(to_values(travelled)) == travelled
     assert rows(travelled) == rows(opened)
     assert [row["index"] for row in rows(opened)] == list(range(records.start, records.stop))
 
@@ -58,11 +53,11 @@ def test_no_changed_byte_of_a_task_gets_through(pair, data):
     (opened,) = plan_tasks([pair], [RecordRange("train", 10, 40)])
     task = carry(opened)
     role = data.draw(st.sampled_from(["images", "labels"]))
-    piece = getattr(task, role)
-    place = data.draw(st.integers(0, len(piece.data) - 1))
-    changed = bytearray(piece.data)
+    part = getattr(task, role)
+    place = data.draw(st.integers(0, len(part.data) - 1))
+    changed = bytearray(part.data)
     changed[place] ^= data.draw(st.integers(1, 255))
-    damaged = replace(task, **{role: replace(piece, data=bytes(changed))})
+    damaged = replace(task, **{role: replace(part, data=bytes(changed))})
     # A bit of the compressed frame's header may mean nothing; then the rows are the same.
     with contextlib.suppress(IdxError, IntegrityError):
         assert rows(damaged) == rows(task)

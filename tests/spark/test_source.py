@@ -45,6 +45,13 @@ def test_idx_columns(reader, pair):
     ]
 
 
+def test_idx_without_records(reader, tmp_path):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.write_bytes(idx.Header(np.dtype("u1"), (0, 2, 2)).pack())
+    labels.write_bytes(idx.Header(np.dtype("u1"), (0,)).pack())
+    assert reader("idx", images=str(images), labels=str(labels)).collect() == []
+
+
 def test_idx_layouts(reader, pair):
     assert reader("idx", **pair, layout="array").first()["image"] == [0, 1, 127, 128]
     assert reader("idx", **pair, layout="binary").first()["image"] == bytes([0, 1, 127, 128])

@@ -1,8 +1,7 @@
 """A process that does as it is told, to be watched and killed: a line of JSON in, one out.
 
 Arguments: Spark master, ``sc://…`` or ``remote:local[2]`` (Spark Connect); whether Spark itself
-writes Delta tables ("delta" or "", and URLs of some); files of Python code for Connect's server
-and executors.
+writes Delta tables ("delta" or "", and URLs of some).
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
-from mnist_spark.ranges.plan import plan_ranges
+from mnist_spark.ranges.plan import plan_ranges, split_size
 from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.refresh.run import refresh
 from mnist_spark.spark import session
 from mnist_spark.spark.planned import PlannedFiles, planned
+from mnist_spark.verify import verify
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def start(master: str, delta: str, *artifacts: str) -> SparkSession:
+def start(master: str, delta: str) -> SparkSession:
     if not master.startswith("remote:"):
         spark = session.session(master, delta=bool(delta), tables=delta.split()[1:])
     else:
@@ -41,8 +41,6 @@ def start(master: str, delta: str, *artifacts: str) -> SparkSession:
         for key, value in settings.items():
             builder = builder.config(key, value)
         spark = builder.getOrCreate()
-    for path in artifacts:
-        spark.addArtifacts(path, pyfile=True)
     return spark
 
 
@@ -71,7 +69,7 @@ def write_damaged(spark: SparkSession, dataset: str, cache: str, target: str, **
     found = catalog.find(dataset)
     splits = prepare(found, found.select(), source=None, cache=Path(cache))
     pairs = [split.pair for split in splits]
-    ranges = plan_ranges([pair.size for pair in pairs], parallelism=2)
+    ranges = plan_ranges([split_size(pair) for pair in pairs], parallelism=2)
     tasks = [carry(task) for task in plan_tasks(pairs, ranges)]
     data = bytearray(tasks[0].images.data or b"")
     data[len(data) // 2] ^= 1
@@ -87,6 +85,8 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
             return read(spark, **order)
         if do == "write_damaged":
             write_damaged(spark, **order)
+        if do == "verify":
+            return json.loads(verify(order.pop("target"), spark=spark, **order).to_json())
         if do == "refresh":
             return json.loads(refresh(**order).to_json())
         return json.loads(ingest(spark=spark, **order).to_json())
@@ -97,10 +97,10 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
         return {"error": type(found).__name__, "line": str(found)}
 
 
-def main(master: str, delta: str, *artifacts: str) -> None:
+def main(master: str, delta: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Spark prints is no answer
-    spark = start(master, delta, *artifacts)
+    spark = start(master, delta)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)

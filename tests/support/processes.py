@@ -39,7 +39,6 @@ class Driver:
         delta: bool = True,
         tables: str = "",
         conf: str = "",
-        artifacts: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         home.mkdir(parents=True)
@@ -49,7 +48,6 @@ class Driver:
             [
                 *(sys.executable, "-m", "tests.support.driver", master),
                 f"delta {tables}" * delta,
-                *map(str, artifacts),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

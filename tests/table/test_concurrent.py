@@ -120,7 +120,7 @@ def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path)
     path = tmp_path / "t"
     path.mkdir()
     mine = job(tiny, path)
-    files = write_files(spark, mine, str(path))
+    files = write_files(spark, mine.tasks, mine.schema, str(path), inline=mine.inline)
     table = delta_columnar._create(mine)
     transaction = delta_columnar.Transaction("test", 1)
     ingest(

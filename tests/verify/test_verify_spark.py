@@ -183,12 +183,29 @@ def test_deletion_vectors(spark, tiny, tmp_path):
     assert verify(path, cache=tiny.cache).ok
     spark.sql(f"DELETE FROM {table} WHERE split = 'train' AND index = 2000")
     assert set(path.glob("split=*/*.parquet")) == files
-    report = verify(path, cache=tiny.cache)
-    assert told(report) == [
-        (str(What.COUNT), "train", None, None, 3000, 2999),
-        (str(What.MISSING), "train", 2000, None, None, None),
-    ]
+    for executors in (None, spark):
+        report = verify(path, cache=tiny.cache, spark=executors)
+        assert told(report) == [
+            (str(What.COUNT), "train", None, None, 3000, 2999),
+            (str(What.MISSING), "train", 2000, None, None, None),
+        ]
+        assert not [note for note in report.notes if "executors" in note]
     assert [p.what for p in verify(path, deep=False).problems] == [What.COUNT]
+
+
+def test_column_mapping(spark, tiny, tmp_path):
+    """Files have other names for the columns, which delta-rs knows, in this process."""
+    path = tmp_path / "t"
+    options = {"layout": "binary", "cache": tiny.cache, "spark": spark}
+    ingest(tiny.description, target=path, **options)
+    spark.sql(
+        f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
+        " delta.minReaderVersion = 2, delta.minWriterVersion = 5)"
+    )
+    here = verify(path, cache=tiny.cache)
+    there = verify(path, cache=tiny.cache, spark=spark)
+    assert (here.ok, there.ok, here.splits) == (True, True, there.splits)
+    assert any("executors cannot read such a table" in note for note in there.notes)
 
 
 def test_catalog_table(spark, tiny, tmp_path):

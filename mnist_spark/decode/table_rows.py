@@ -1,0 +1,145 @@
+"""A table's Parquet files → its rows as record batches. Runs on executors, without delta-rs.
+
+The driver has read the table's log; it says which files there are and what isn't in them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mnist_spark.errors import TableError
+from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.storage.filesystem import filesystem, reason
+
+_BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A data file of a table.
+
+    Attributes:
+        path: absolute, or relative to the table's folder.
+        partition: values of the columns that are not in the file; None is null.
+        low, high: extremes of ``index``, as far as the table's log tells.
+        kept: a bit per row, the highest of a byte first: 0 for a row that a deletion vector has
+            deleted; rows beyond the last bit are kept.
+    """
+
+    path: str
+    partition: Mapping[str, str | None]
+    low: int | None = None
+    high: int | None = None
+    kept: bytes = b""
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of one version of a table.
+
+    Attributes:
+        folder: the table's, a path or URL.
+        schema: the columns as declared, the partition columns among them.
+    """
+
+    folder: str
+    schema: pa.Schema
+    files: Sequence[TableFile]
+
+    def rows(self, records: RecordRange, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The columns of a range's rows, in any order. Rows of other indices may come along.
+
+        Raises:
+            TableError: a file can't be read, which names the host.
+        """
+        for file in self.files:
+            if file.partition.get("split", records.split) != records.split:
+                continue
+            if file.low is not None and file.low >= records.stop:
+                continue
+            if file.high is not None and file.high < records.start:
+                continue
+            try:
+                with _open(self.folder, file.path) as stream:
+                    for batch in _read(stream, file, records, [*columns, "split"]):
+                        yield self._whole(batch, file, records, columns)
+            except Exception as error:
+                why = reason(error) if "://" in self.folder else str(error).partition("\n")[0]
+                raise TableError(
+                    "cannot read the table",
+                    file=file.path,
+                    got=f"{why} on host {socket.gethostname()}",
+                ) from error
+
+    def _whole(
+        self, batch: pa.RecordBatch, file: TableFile, records: RecordRange, columns: Sequence[str]
+    ) -> pa.RecordBatch:
+        """The batch with all columns that are wanted, and without the rows of other splits."""
+        if "split" not in file.partition:
+            split = self._column(batch, "split", file).cast(pa.string())
+            batch = batch.filter(pc.equal(split, records.split))
+        arrays = [self._column(batch, name, file) for name in columns]
+        return pa.RecordBatch.from_arrays(arrays, list(columns))
+
+    def _column(self, batch: pa.RecordBatch, name: str, file: TableFile) -> pa.Array:
+        if name in batch.schema.names:
+            return batch.column(name)
+        # Of the partition; or of the table, and younger than the file.
+        value = pa.scalar(file.partition.get(name), pa.string())
+        return pa.repeat(value.cast(self.schema.field(name).type), len(batch))
+
+
+def _open(folder: str, path: str) -> Any:
+    if "://" not in folder:
+        return pa.OSFile(str(Path(folder, path)))
+    store, place = filesystem(folder)
+    return store.open(f"{place.rstrip('/')}/{path}", "rb")
+
+
+def _read(
+    stream: Any, file: TableFile, records: RecordRange, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Those of the columns that the file has, of the row groups that may have the records."""
+    parquet = pq.ParquetFile(stream)
+    names = set(parquet.schema_arrow.names)
+    present = [name for name in columns if name in names]
+    kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
+    first = 0
+    for number in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(number)
+        if _may_have(group, records):
+            position = first
+            for batch in parquet.iter_batches(_BATCH_ROWS, [number], present):
+                stop = position + len(batch)
+                yield _without_deleted(batch, kept[position:stop])
+                position = stop
+        first += group.num_rows
+
+
+def _without_deleted(batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+    if kept.all():
+        return batch
+    rest = np.ones(len(batch) - len(kept), bool)
+    return batch.filter(pa.array(np.concatenate([kept, rest])))
+
+
+def _may_have(group: pq.RowGroupMetaData, records: RecordRange) -> bool:
+    """Whether the statistics of ``index`` leave room for one of the records."""
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema == "index":
+            extremes = column.statistics
+            if extremes is None or not extremes.has_min_max:
+                return True
+            return bool(extremes.min < records.stop and extremes.max >= records.start)
+    return True
