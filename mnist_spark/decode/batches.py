@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from mnist_spark.catalog.schema import Layout, TableSchema
 from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.idx import format as idx
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.transport import RangeTask, open_piece
+from mnist_spark.ranges.transport import OpenPiece, RangeTask, open_piece
 
 BATCH_BYTES = 8 << 20
 """Decoded bytes per record batch that is handed to Spark: small, as Spark turns it into rows."""
@@ -52,6 +53,23 @@ def decode_range(
         LayoutError: more records than the column ``index`` can count.
     """
     records = task.records
+    with open_range(task, schema) as (images, labels):
+        for start, stop in batch_bounds(records, schema, batch_bytes):
+            yield decode(
+                images.read(start, stop), labels.read(start, stop), start, records.split, schema
+            )
+
+
+@contextlib.contextmanager
+def open_range(task: RangeTask, schema: TableSchema) -> Iterator[tuple[OpenPiece, OpenPiece]]:
+    """Opens a range's images and labels, for reading all of it in order.
+
+    At the end of the block what was read is compared with what the driver had read.
+
+    Raises:
+        IdxError, IntegrityError, LayoutError: as :func:`decode_range`.
+    """
+    records = task.records
     with open_piece(task.images, records) as images, open_piece(task.labels, records) as labels:
         idx.check_pair(
             images.header,
@@ -76,10 +94,7 @@ def decode_range(
                 expected=f"at most {_MAX_RECORDS:,}",
                 got=f"{images.end:,}",
             )
-        for start, stop in batch_bounds(records, schema, batch_bytes):
-            yield decode(
-                images.read(start, stop), labels.read(start, stop), start, records.split, schema
-            )
+        yield images, labels
         images.check()
         labels.check()
 
