@@ -1,8 +1,8 @@
 """Parquet pages straight from bytes. No value is widened, hashed or looked up.
 
-A column of bytes is a dictionary page with the values 0 … maximum in order, and a data page whose
-indices at a bit width of 8 are the column's bytes. Columns are required, so that pages have no
-levels.
+A column of bytes is a dictionary page with the values 0 … maximum in order, and data pages whose
+indices at a bit width of 8 are the column's bytes. Columns are required, so that only the pages of
+lists have levels.
 
 Sources: https://parquet.apache.org/docs/file-format/data-pages/encodings/ and
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
@@ -31,6 +31,8 @@ column: one run per page would take 250 MB of the JVM for 785 columns of 64,000 
 
 _RUN_HEADER = thrift.varint(_RUN_RECORDS // 8 << 1 | 1)
 _BIT_WIDTH = 8
+
+_LIST_PAGE_BYTES = 1 << 20  # what Parquet's writers take for a page; larger ones compress no better
 
 _DATA_LEVEL = 1  # zstd: the fastest; 2 and 3 give larger pages
 _DICTIONARY_LEVEL = 19  # 284 bytes instead of 418 for 256 values, which are compressed once
@@ -78,10 +80,10 @@ def identity_dictionary(maximum: int) -> Page:
     return _dictionaries[maximum]
 
 
-def data_page(body: bytes | memoryview, records: int, encoding: Encoding) -> Page:
-    """A data page (version 1) of a required column."""
+def data_page(body: bytes | memoryview, values: int, encoding: Encoding) -> Page:
+    """A data page, version 1."""
     levels = thrift.i32(Encoding.RLE)
-    header = {1: thrift.i32(records), 2: thrift.i32(encoding), 3: levels, 4: levels}
+    header = {1: thrift.i32(values), 2: thrift.i32(encoding), 3: levels, 4: levels}
     return _page(PageType.DATA_PAGE, body, 5, thrift.struct(header), _DATA_LEVEL)
 
 
@@ -107,15 +109,46 @@ def constant_indices(index: int, records: int) -> bytes:
     return bytes([_BIT_WIDTH, *thrift.varint(records << 1), index])
 
 
-def consecutive_numbers(start: int, records: int) -> bytes:
-    """Body of a data page in DELTA_BINARY_PACKED of numbers that rise by 1.
+def consecutive_page(start: int, records: int) -> Page:
+    """The data page of ``start``, ``start + 1``, and so on.
 
-    Blocks of 128 differences in 4 miniblocks. All differences are 1, the block's minimum; so
-    miniblocks have a bit width of 0 and no bytes.
+    DELTA_BINARY_PACKED: blocks of 128 differences in 4 miniblocks. All differences are 1, the
+    block's minimum; so miniblocks have a bit width of 0 and no bytes.
     """
     header = b"".join(map(thrift.varint, (128, 4, records))) + thrift.zigzag(start)
     blocks = (records - 1 + 127) // 128
-    return header + (thrift.zigzag(1) + bytes(4)) * blocks
+    body = header + (thrift.zigzag(1) + bytes(4)) * blocks
+    return data_page(body, records, Encoding.DELTA_BINARY_PACKED)
+
+
+def list_pages(
+    start: int, stop: int, size: int, read: Callable[[int, int], npt.NDArray[np.generic]]
+) -> Iterator[Page]:
+    """Data pages of a column of lists, whose elements are the indices: required lists of one size.
+
+    Args:
+        start: number of the first record.
+        stop: number after the last record.
+        size: of each list, in elements.
+        read: called with such numbers, in order; returns the records' bytes.
+    """
+    # Levels of repetition: 0 for a list's first element, 1 for the others. Of definition: all 1.
+    one_list = b"\x02\0" + (thrift.varint(size - 1 << 1) + b"\x01" if size > 1 else b"")
+    step = max(1, _LIST_PAGE_BYTES // size)
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        values = (last - first) * size
+        groups = -(-values // 8)
+        levels = one_list * (last - first), thrift.varint(values << 1) + b"\x01"
+        body = b"".join(
+            (
+                *(len(each).to_bytes(4, "little") + each for each in levels),
+                bytes([_BIT_WIDTH, *thrift.varint(groups << 1 | 1)]),
+                read(first, last).data,
+                bytes(groups * 8 - values),
+            )
+        )
+        yield data_page(body, values, Encoding.RLE_DICTIONARY)
 
 
 class IndexPages:

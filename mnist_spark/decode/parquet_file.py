@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.batches import decode_range
-from mnist_spark.decode.pixel_columns import has_byte_columns, write_pixel_columns
+from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
 from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.transport import RangeTask
@@ -80,7 +80,7 @@ def encode_range(task: RangeTask, schema: TableSchema, folder: str) -> DataFile:
     started, records = time.perf_counter(), task.records
     name = f"split={records.split}/part-{records.start:010d}-{uuid4()}.zstd.parquet"
     columns = pa.schema(list(schema.arrow())[:-1])
-    write = write_pixel_columns if has_byte_columns(schema) else _write_batches
+    write = write_pixel_pages if has_byte_pixels(schema) else _write_batches
     with new_file(folder, name, str(records)) as stream:
         low, high = write(stream, task, schema, columns, ROW_GROUP_BYTES)
         size = stream.tell()
@@ -96,7 +96,7 @@ def encode_range(task: RangeTask, schema: TableSchema, folder: str) -> DataFile:
 def _write_batches(
     stream: IO[bytes], task: RangeTask, schema: TableSchema, columns: pa.Schema, group_bytes: int
 ) -> tuple[int, int]:
-    """As :func:`write_pixel_columns`, through Arrow and for every schema."""
+    """As :func:`write_pixel_pages`, through Arrow and for every schema."""
     extremes = []
     with pq.ParquetWriter(stream, columns, **PARQUET_OPTIONS | _encodings(columns)) as writer:
         for batch in decode_range(task, schema, group_bytes):

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder, Schema
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from mnist_spark.catalog.schema import Layout, TableSchema, table_schema
 from mnist_spark.decode import parquet_file
 from mnist_spark.decode.pages import BLOCK_RECORDS
-from mnist_spark.decode.pixel_columns import has_byte_columns, write_pixel_columns
+from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.transport import Piece, RangeTask
@@ -36,9 +37,11 @@ from tests.support.idxfiles import header, random_pair, ubytes
 LABELS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4"}
 
 
-def schema_of(shape: tuple[int, int], labels: str = "u1", extra: int = 0) -> TableSchema:
+def schema_of(
+    shape: tuple[int, int], labels: str = "u1", extra: int = 0, layout: Layout = Layout.COLUMNS
+) -> TableSchema:
     return table_schema(
-        Layout.COLUMNS,
+        layout,
         shape,
         pixels=np.dtype("u1"),
         labels=np.dtype(labels),
@@ -58,7 +61,8 @@ def written(
     code: int = 8,
     start: int = 0,
     group: int = 1 << 30,
-    write: Any = write_pixel_columns,
+    layout: Layout = Layout.COLUMNS,
+    write: Any = write_pixel_pages,
 ) -> bytes:
     """The file of all records from ``start``, in row groups of ``group`` records at most."""
     _, rows, cols = images.shape
@@ -66,7 +70,7 @@ def written(
     stored = labels.astype(LABELS[code])
     (folder / "labels").write_bytes(header(code, stored.shape) + stored.tobytes())
     extra = labels.shape[1] - 1 if labels.ndim == 2 else 0
-    schema = schema_of((rows, cols), LABELS[code], extra)
+    schema = schema_of((rows, cols), LABELS[code], extra, layout)
     task = RangeTask(
         RecordRange("train", start, len(images)),
         Piece(str(folder / "images")),
@@ -113,10 +117,23 @@ READERS = {
 }
 
 
+def pixels_of(table: pa.Table, layout: Layout, width: int) -> np.ndarray:
+    """Shape (n, width)."""
+    if layout == Layout.COLUMNS:
+        return np.stack([table[str(i)].to_numpy() for i in range(width)], axis=1)
+    lists = table["image"].combine_chunks()
+    assert set(pc.list_value_length(lists).to_pylist()) == {width}
+    return lists.flatten().to_numpy().reshape(-1, width)
+
+
+LAYOUTS = st.sampled_from([Layout.COLUMNS, Layout.COLUMNS, Layout.ARRAY])
+
+
 @given(st.data())
-@settings(max_examples=80)
+@settings(max_examples=120)
 def test_every_reader_finds_the_bytes(data):
     pixels = data.draw(images(), "images")
+    layout = data.draw(LAYOUTS)
     records = len(pixels)
     code = data.draw(st.sampled_from(sorted(LABELS)), "type of labels")
     ends = np.iinfo(LABELS[code])
@@ -129,17 +146,20 @@ def test_every_reader_finds_the_bytes(data):
     start = data.draw(st.integers(0, records - 1), "start")
     group = data.draw(st.one_of(st.just(1 << 30), st.integers(max(1, records // 9), records)))
     with tempfile.TemporaryDirectory() as folder:
-        file = written(Path(folder), pixels, labels, code=code, start=start, group=group)
+        file = written(
+            Path(folder), pixels, labels, code=code, start=start, group=group, layout=layout
+        )
         path = Path(folder, "file.parquet")
         path.write_bytes(file)
         for name, read in READERS.items():
             table = read(path)
-            found = np.stack([table[str(i)].to_numpy() for i in range(pixels[0].size)], axis=1)
+            found = pixels_of(table, layout, pixels[0].size)
+            assert found.dtype == np.int16
             assert np.array_equal(found, pixels[start:].reshape(records - start, -1)), name
             assert np.array_equal(table["label"].to_numpy(), labels[start:]), name
             assert np.array_equal(table["index"].to_numpy(), np.arange(start, records)), name
-            kinds = {str(field.type) for field in table.schema} - {"int16"}
-            assert kinds <= {"int32"}, name
+            stored = pa.int32() if code == 0x0C else pa.int16()
+            assert [table.schema.field(n).type for n in ("label", "index")] == [stored, pa.int32()]
     groups = compact.footer(file)[4]
     assert len(groups) == math.ceil((records - start) / group)
 
@@ -155,26 +175,29 @@ def test_every_maximum(tmp_path, constant):
 
 
 def without_places(metadata: dict[int, Any]) -> dict[int, Any]:
-    """A footer without what depends on the writer: sizes, offsets, and its name."""
+    """A footer without what depends on the writer: sizes, offsets, and its name.
+
+    And without the size statistics of lists, which readers can do without.
+    """
     for group in metadata[4]:
         for chunk in group[1]:
-            for number in (6, 7, 9, 11):
+            for number in (6, 7, 9, 11, 16):
                 chunk[3].pop(number, None)
         del group[2], group[5], group[6]
     del metadata[6]
     return metadata
 
 
-@given(images(), st.integers(0, 255), st.integers(1, 3))
-@settings(max_examples=30)
-def test_footer_is_that_of_pyarrow(pixels, high, groups):
+@given(images(), st.integers(0, 255), st.integers(1, 3), LAYOUTS)
+@settings(max_examples=40)
+def test_footer_is_that_of_pyarrow(pixels, high, groups, layout):
     records = len(pixels)
     labels = np.random.default_rng(high).integers(0, high, records, endpoint=True)
     group = math.ceil(records / groups)
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = (
-            written(Path(folder), pixels, labels, group=group, write=write)
-            for write in (write_pixel_columns, parquet_file._write_batches)
+            written(Path(folder), pixels, labels, group=group, layout=layout, write=write)
+            for write in (write_pixel_pages, parquet_file._write_batches)
         )
     found, reference = (pq.read_metadata(io.BytesIO(file)) for file in (ours, theirs))
     assert found.schema.equals(reference.schema)
@@ -231,6 +254,22 @@ def test_labels_that_are_no_bytes(tmp_path):
     assert np.array_equal(table["extra_0"].to_numpy(), labels[:, 1])
 
 
+def test_lists_in_several_pages(tmp_path):
+    """Of a MiB each, or of one record if that is larger."""
+    random = np.random.default_rng(0)
+    for shape, pages in (((28, 28), 3), ((1100, 1000), 5)):
+        pixels = random.integers(0, 3, (4000 if pages == 3 else 5, *shape), dtype=np.uint8)
+        labels = np.zeros(len(pixels), int)
+        file = written(tmp_path, pixels, labels, layout=Layout.ARRAY)
+        data = [page for page in compact.pages(file) if page.header[1] == 0]
+        assert len(data) == pages + 2
+        path = tmp_path / "file.parquet"
+        path.write_bytes(file)
+        for name, read in READERS.items():
+            found = pixels_of(read(path), Layout.ARRAY, pixels[0].size)
+            assert np.array_equal(found, pixels.reshape(len(pixels), -1)), name
+
+
 @pytest.mark.parametrize(
     ("layout", "pixels", "labels", "expected"),
     [
@@ -240,26 +279,29 @@ def test_labels_that_are_no_bytes(tmp_path):
         (Layout.COLUMNS, ">i2", "u1", False),
         (Layout.COLUMNS, ">f4", "u1", False),
         (Layout.COLUMNS, "u1", ">f8", False),
-        (Layout.ARRAY, "u1", "u1", False),
+        (Layout.ARRAY, "u1", "u1", True),
+        (Layout.ARRAY, "u1", ">f4", False),
+        (Layout.ARRAY, ">i2", "u1", False),
         (Layout.BINARY, "u1", "u1", False),
         (Layout.IMAGE, "u1", "u1", False),
     ],
 )
 def test_what_goes_through_pyarrow(layout, pixels, labels, expected):
     schema = table_schema(layout, (2, 2), pixels=np.dtype(pixels), labels=np.dtype(labels))
-    assert has_byte_columns(schema) == expected
+    assert has_byte_pixels(schema) == expected
 
 
 # --- Damage ---------------------------------------------------------------------------------------
 
 
-def test_a_flipped_byte_in_any_page_is_found(tmp_path):
+@pytest.mark.parametrize("layout", [Layout.COLUMNS, Layout.ARRAY])
+def test_a_flipped_byte_in_any_page_is_found(tmp_path, layout):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 200, (30, 1, 3))
     pixels[:, 0, 1] = 7
-    file = written(tmp_path, pixels, random.integers(0, 10, 30), group=15)
+    file = written(tmp_path, pixels, random.integers(0, 10, 30), group=15, layout=layout)
     pages = compact.pages(file)
-    assert len(pages) == 2 * (2 * 4 + 1)
+    assert len(pages) == 2 * (2 * (4 if layout == Layout.COLUMNS else 2) + 1)
     for page in pages:
         for place in range(page.start, page.end):
             damaged = bytearray(file)
@@ -342,7 +384,7 @@ def test_memory_does_not_grow_with_the_range(tmp_path):
         task = RangeTask(RecordRange("train", 0, records), *pieces)
         with open(os.devnull, "wb") as stream:
             tracemalloc.start()
-            write_pixel_columns(stream, task, schema, file_columns(schema), 5_000 * 200)
+            write_pixel_pages(stream, task, schema, file_columns(schema), 5_000 * 200)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert 500_000 < peaks[0] < 800_000
