@@ -101,13 +101,9 @@ def test_readers_and_filters(spark, table, vectorised, dictionary_filter):
         check(frame.toArrow(), "train")
         for condition, wanted in (
             ("`8` = 7", images[:, 8] == 7),  # odd, which none is
-            ("`8` = 8", images[:, 8] == 8),
-            ("`0` = 0", images[:, 0] == 0),
             ("`0` <> 0", images[:, 0] != 0),
-            ("`2` <> 200", images[:, 2] != 200),
             ("`2` IN (3, 200)", images[:, 2] == 200),
             ("`3` NOT IN (254, 255)", images[:, 3] < 254),
-            ("`4` > 250", images[:, 4] > 250),
             ("label >= 9 AND `15` < 3", (labels >= 9) & (images[:, 15] < 3)),
             ("`index` BETWEEN 8190 AND 8200", (np.arange(len(labels)) - 8190) // 11 == 0),
         ):
@@ -118,18 +114,24 @@ def test_several_row_groups(spark, tmp_path):
     images, labels = arrays("train")
     (tmp_path / "images").write_bytes(ubytes(images.reshape(-1, *SHAPE)))
     (tmp_path / "labels").write_bytes(ubytes(labels))
-    with open(tmp_path / "a.parquet", "wb") as stream:
-        write_pixel_pages(stream, *_whole(tmp_path, "train"), 2500 * 32)
-    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 9
-    frame = spark.read.parquet(str(tmp_path / "a.parquet"))
-    for vectorised in ("true", "false"):
-        with setting(spark, "spark.sql.parquet.enableVectorizedReader", vectorised):
-            check(frame.toArrow(), "train")
-            check(frame.where("`index` >= 12345").toArrow(), "train", slice(12345, None))
+    for layout in (Layout.COLUMNS, Layout.ARRAY):
+        path = tmp_path / f"{layout}.parquet"
+        with open(path, "wb") as stream:
+            write_pixel_pages(stream, *_whole(tmp_path, "train", layout), 2500 * 32)
+        assert pq.read_metadata(path).num_row_groups == 9
+        frame = spark.read.parquet(str(path))
+        if layout == Layout.ARRAY:
+            assert frame.schema["image"].dataType.simpleString() == "array<smallint>"
+            names = [f"image[{name}] AS `{name}`" for name in PIXELS]
+            frame = frame.selectExpr(*names, "label", "index")
+        for vectorised in ("true", "false"):
+            with setting(spark, "spark.sql.parquet.enableVectorizedReader", vectorised):
+                check(frame.toArrow(), "train")
+                check(frame.where("`index` >= 12345").toArrow(), "train", slice(12345, None))
 
 
-def _whole(folder: Path, split: str) -> tuple:
-    schema = table_schema(Layout.COLUMNS, SHAPE, pixels=np.dtype("u1"), labels=np.dtype("u1"))
+def _whole(folder: Path, split: str, layout: Layout = Layout.COLUMNS) -> tuple:
+    schema = table_schema(layout, SHAPE, pixels=np.dtype("u1"), labels=np.dtype("u1"))
     task = RangeTask(
         RecordRange(split, 0, RECORDS[split]),
         Piece(str(folder / "images")),
