@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mnist_spark.catalog.schema import Layout, TableSchema
-from mnist_spark.decode.payload import open_slice
+from mnist_spark.decode.payload import OpenSlice, open_slice
 from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.idx.format import check_pair
 from mnist_spark.ranges.plan import RecordRange
@@ -53,6 +54,23 @@ def decode_range(
         LayoutError: more records than the column ``index`` can count.
     """
     records = task.records
+    with open_range(task, schema) as (images, labels):
+        for start, stop in batch_bounds(records, schema, batch_bytes):
+            yield decode(
+                images.read(start, stop), labels.read(start, stop), start, records.split, schema
+            )
+
+
+@contextlib.contextmanager
+def open_range(task: RangeTask, schema: TableSchema) -> Iterator[tuple[OpenSlice, OpenSlice]]:
+    """Opens a range's images and labels, for reading all of it in order.
+
+    At the end of the block what was read is compared with what the driver had read.
+
+    Raises:
+        IdxError, IntegrityError, LayoutError: as :func:`decode_range`.
+    """
+    records = task.records
     with open_slice(task.images, records) as images, open_slice(task.labels, records) as labels:
         check_pair(
             images.header,
@@ -77,10 +95,7 @@ def decode_range(
                 expected=f"at most {_MAX_RECORDS:,}",
                 got=f"{images.end:,}",
             )
-        for start, stop in batch_bounds(records, schema, batch_bytes):
-            yield decode(
-                images.read(start, stop), labels.read(start, stop), start, records.split, schema
-            )
+        yield images, labels
         images.check()
         labels.check()
 

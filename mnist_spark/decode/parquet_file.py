@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.batches import decode_range
+from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
 from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import RangeTask
@@ -78,26 +79,30 @@ def encode_range(task: RangeTask, schema: TableSchema, folder: str) -> DataFile:
     """
     started, records = time.perf_counter(), task.records
     name = f"split={records.split}/part-{records.start:010d}-{uuid4()}.zstd.parquet"
-    batches = decode_range(task, schema, ROW_GROUP_BYTES)
     columns = pa.schema(list(schema.arrow())[:-1])
-    low: list[int] = []
-    high: list[int] = []
+    write = write_pixel_pages if has_byte_pixels(schema) else _write_batches
     with new_file(folder, name, str(records)) as stream:
-        options = PARQUET_OPTIONS | _encodings(columns)
-        with pq.ParquetWriter(stream, columns, **options) as writer:
-            for batch in batches:
-                extremes = pc.min_max(batch.column("label")).as_py()
-                low.append(extremes["min"])
-                high.append(extremes["max"])
-                writer.write_batch(batch.drop_columns(["split"]), row_group_size=len(batch))
+        low, high = write(stream, task, schema, columns, ROW_GROUP_BYTES)
         size = stream.tell()
     statistics = {
         "numRecords": records.records,
-        "minValues": {"label": min(low), "index": records.start},
-        "maxValues": {"label": max(high), "index": records.stop - 1},
+        "minValues": {"label": low, "index": records.start},
+        "maxValues": {"label": high, "index": records.stop - 1},
         "nullCount": {"label": 0, "index": 0},
     }
     return DataFile(name, size, json.dumps(statistics), trace(records, started))
+
+
+def _write_batches(
+    stream: IO[bytes], task: RangeTask, schema: TableSchema, columns: pa.Schema, group_bytes: int
+) -> tuple[int, int]:
+    """As :func:`write_pixel_pages`, through Arrow and for every schema."""
+    extremes = []
+    with pq.ParquetWriter(stream, columns, **PARQUET_OPTIONS | _encodings(columns)) as writer:
+        for batch in decode_range(task, schema, group_bytes):
+            extremes.append(pc.min_max(batch.column("label")).as_py())
+            writer.write_batch(batch.drop_columns(["split"]), row_group_size=len(batch))
+    return min(each["min"] for each in extremes), max(each["max"] for each in extremes)
 
 
 def _encodings(columns: pa.Schema) -> dict[str, Any]:
