@@ -79,24 +79,25 @@ class Columns:
         types = [np.dtype(arrow.field(name).type.to_pandas_dtype()) for name in self.all_names]
         return types[0], np.result_type(*types[self._pixel_count :])
 
-    def known(self, names: str | Iterable[str]) -> set[str]:
-        """The names, if all of them are wanted columns and there is at least one.
+    def keep(self, names: str | Iterable[str]) -> tuple[str, ...]:
+        """Those of the wanted columns' names that are among ``names``.
 
         Raises:
-            UsageError: else; lists the columns.
+            UsageError: a column that is not there (lists those that are), or none is named.
         """
-        names = {names} if isinstance(names, str) else set(names)
-        unknown = [str(name) for name in names if name not in self.names]
-        if unknown or not names:
-            few = len(self.names) <= _LISTED
-            listed = self.names if few else (*self.names[:2], "…", *self.names[-2:])
-            raise UsageError(
-                "unknown column" if unknown else "no column named",
-                dataset=self.dataset.name,
-                expected=f"some of {', '.join(listed)}",
-                got=", ".join(sorted(unknown)) or None,
-            )
-        return names
+        known = self._known(names)
+        return tuple(name for name in self.names if name in known)
+
+    def drop(self, names: str | Iterable[str]) -> tuple[str, ...]:
+        """Those of the wanted columns' names that are not among ``names``.
+
+        Raises:
+            UsageError: as for :meth:`keep`; or none would be left.
+        """
+        known = self._known(names)
+        if len(known) == len(self.names):
+            raise UsageError("no column would be left", dataset=self.dataset.name)
+        return tuple(name for name in self.names if name not in known)
 
     def checked_type(self, dtype: npt.DTypeLike) -> np.dtype[np.generic]:
         """The type, if all wanted pixels and labels fit into it.
@@ -164,14 +165,29 @@ class Columns:
             frame[field.name] = label.astype(field.type.to_pandas_dtype(), copy=False)
         return frame
 
-    def arrays(self, pairs: PlacedPairs, positions: Positions) -> tuple[Values, Values]:
+    def arrays(
+        self, pairs: Callable[[], PlacedPairs], positions: Positions
+    ) -> tuple[Values, Values]:
         """The records as images, shape (n, rows, columns), and labels, shape (n,).
 
-        Labels of several columns have shape (n, columns). All columns must be wanted.
+        Labels of several columns have shape (n, columns).
+
+        Args:
+            pairs: as for :meth:`frame`.
+
+        Raises:
+            UsageError: not all columns are wanted.
         """
+        if self.names != self.all_names:
+            raise UsageError(
+                "to_numpy() needs all columns",
+                dataset=self.dataset.name,
+                got=f"{len(self.names)} of {len(self.all_names)}",
+                hint="Use to_pandas_dataframe().to_numpy()",
+            )
         images = np.empty((len(positions), len(self.pixels)), self.schema.pixels)
         labels = np.empty((len(positions), len(self.labels)), self.schema.labels.newbyteorder("="))
-        self.read(pairs, positions, images, labels)
+        self.read(pairs(), positions, images, labels)
         one_label = labels.shape[1] == 1
         return images.reshape(-1, *self.dataset.image_shape), labels[:, 0] if one_label else labels
 
@@ -204,3 +220,17 @@ class Columns:
     def _wanted(self, names: Sequence[str]) -> list[int]:
         wanted = set(self.names)
         return [i for i, name in enumerate(names) if name in wanted]
+
+    def _known(self, names: str | Iterable[str]) -> set[str]:
+        names = {names} if isinstance(names, str) else set(names)
+        unknown = [str(name) for name in names if name not in self.names]
+        if unknown or not names:
+            few = len(self.names) <= _LISTED
+            listed = self.names if few else (*self.names[:2], "…", *self.names[-2:])
+            raise UsageError(
+                "unknown column" if unknown else "no column named",
+                dataset=self.dataset.name,
+                expected=f"some of {', '.join(listed)}",
+                got=", ".join(sorted(unknown)) or None,
+            )
+        return names

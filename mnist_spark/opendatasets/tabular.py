@@ -15,7 +15,6 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.cache import cache_folder
 from mnist_spark.download.split import prepare
-from mnist_spark.errors import UsageError
 from mnist_spark.idx.rows import Values
 from mnist_spark.opendatasets import dataframe, export
 from mnist_spark.opendatasets.columns import Columns, PlacedPairs
@@ -25,10 +24,6 @@ from mnist_spark.spark import session
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
-
-_CSV_BYTES = 8 << 20
-_PARQUET_BYTES = 96 << 20
-"""Decoded bytes per row group, as in a table."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +65,6 @@ class TabularDataset:
     def __len__(self) -> int:
         """Number of rows, from the catalog: nothing is downloaded."""
         return len(self._selection.positions())
-
-    # --- Which rows and columns -----------------------------------------------------------------
 
     def take(self, count: int) -> TabularDataset:
         """The first ``count`` rows, or all if there are fewer.
@@ -123,8 +116,7 @@ class TabularDataset:
         Raises:
             UsageError: a column that isn't there; lists those that are.
         """
-        names = self._columns.known(columns)
-        return replace(self, columns=tuple(name for name in self._columns.names if name in names))
+        return replace(self, columns=self._columns.keep(columns))
 
     def drop_columns(self, columns: str | Iterable[str]) -> TabularDataset:
         """All but these columns.
@@ -132,23 +124,16 @@ class TabularDataset:
         Raises:
             UsageError: a column that isn't there (lists those that are), or none would be left.
         """
-        names = self._columns.known(columns)
-        kept = tuple(name for name in self._columns.names if name not in names)
-        if not kept:
-            raise UsageError("no column would be left", dataset=self.dataset.name)
-        return replace(self, columns=kept)
-
-    # --- To what ----------------------------------------------------------------------------------
+        return replace(self, columns=self._columns.drop(columns))
 
     def to_spark_dataframe(self, spark: SparkSession | None = None) -> DataFrame:
         """The rows as a Spark DataFrame of smallint columns, decoded by the executors.
 
-        Chosen rows are a filter that the executors apply; no row passes through the driver.
-
-        With Spark Connect this process downloads and checks the files now, and their bytes travel
-        to the executors within the plan: the server needs neither the files nor the internet. So
-        it is for a dataset described in a ``.toml`` file. For the others a classic session's
-        driver downloads once the DataFrame is used.
+        Chosen rows are a filter that the executors apply; no row passes through the driver. With
+        Spark Connect this process downloads and checks the files now, and their bytes travel to
+        the executors within the plan: the server needs neither the files nor the internet. The
+        same holds for a dataset that is described in a ``.toml`` file. Else the driver downloads
+        once the DataFrame is used.
 
         Args:
             spark: session, classic or Connect; default: the active one, else an embedded local one.
@@ -206,15 +191,7 @@ class TabularDataset:
             UsageError: columns have been dropped.
             MnistSparkError: a file could not be had or is wrong.
         """
-        names, all_names = self._columns.names, self._columns.all_names
-        if names != all_names:
-            raise UsageError(
-                "to_numpy() needs all columns",
-                dataset=self.dataset.name,
-                got=f"{len(names)} of {len(all_names)}",
-                hint="Use to_pandas_dataframe().to_numpy()",
-            )
-        return self._columns.arrays(self._pairs(), self._selection.positions())
+        return self._columns.arrays(self._pairs, self._selection.positions())
 
     def to_parquet_files(self, path: str | os.PathLike[str]) -> list[str]:
         """Writes the rows as Parquet (zstd), in bounded memory: some 150 MB.
@@ -229,13 +206,11 @@ class TabularDataset:
             MnistSparkError: the folder has something in it or can't be written, or a file of the
                 dataset could not be had or is wrong.
         """
-        return export.write_parquet(path, self._tables(_PARQUET_BYTES))
+        return export.write_parquet(path, self._tables(export.PARQUET_BYTES))
 
     def to_csv_files(self, path: str | os.PathLike[str]) -> list[str]:
         """Writes the rows as CSV with a header; everything else as :meth:`to_parquet_files`."""
-        return export.write_csv(path, self._tables(_CSV_BYTES))
-
-    # --- Helpers ----------------------------------------------------------------------------------
+        return export.write_csv(path, self._tables(export.CSV_BYTES))
 
     @property
     def _selection(self) -> Selection:
