@@ -100,24 +100,23 @@ def ingest(
         spark = spark or session.session(
             master, delta=needs_delta, tables=[place.text], batch=brief
         )
+    payload_bytes = sum(p.header.payload_size for s in prepared for p in s.payloads)
+    staging = None if staging is None else os.fspath(staging)
     with steps("write"), session.lasting():
         way = choose_transport(
-            transport,
-            local=session.is_local(spark),
-            staging=None if staging is None else os.fspath(staging),
-            payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
+            transport, local=session.is_local(spark), staging=staging, payload_bytes=payload_bytes
         )
         job = WriteJob(
-            place,
-            found,
-            schema,
-            prepared,
-            session.parallelism(spark),
-            ranges,
-            force,
-            way,
-            None if staging is None else os.fspath(staging),
-            transaction,
+            target=place,
+            dataset=found,
+            schema=schema,
+            splits=prepared,
+            parallelism=session.parallelism(spark),
+            range_count=ranges,
+            force=force,
+            transport=way,
+            staging=staging,
+            transaction=transaction,
         )
         written = write(spark, job, table_format, choice.writer)
     return IngestReport(
@@ -138,7 +137,7 @@ def ingest(
         transport_reason=way.reason,
         ranges=[str(r) for r in job.ranges],
         tasks=written.tasks,
-        payload_bytes=sum(p.header.payload_size for s in prepared for p in s.payloads),
+        payload_bytes=payload_bytes,
         downloaded_bytes=sum(s.downloaded for s in prepared),
         sources=[
             SourceFile(s.name, p.file.name, p.url, p.file.sha256, p.sha256)

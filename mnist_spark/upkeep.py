@@ -9,12 +9,12 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark.errors import MnistSparkError, TableError, UsageError
+from mnist_spark.errors import MnistSparkError, SparkError, TableError, UsageError
 from mnist_spark.spark import session
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.storage.files import sizes_in
@@ -162,21 +162,25 @@ def _compact(table: DeltaTable) -> dict[str, Any]:
 
 
 def _spark_vacuum(spark: SparkSession, target: Target, hours: int, *, force: bool) -> Vacuumed:
-    check = "spark.databricks.delta.retentionDurationCheck.enabled"
-    before = spark.conf.get(check, "true")
-    if force:
-        spark.conf.set(check, "false")
-    try:
+    with _unchecked_retention(spark) if force else nullcontext():
         spark.sql(f"VACUUM {target.sql} RETAIN {hours} HOURS").collect()
-    finally:
-        if force:
-            spark.conf.set(check, before or "true")
     metrics: dict[str, str] = {}
     for row in spark.sql(f"DESCRIBE HISTORY {target.sql} LIMIT 2").collect():
         metrics |= row["operationMetrics"] if row["operation"].startswith("VACUUM") else {}
     return Vacuumed(
         int(metrics.get("numDeletedFiles", 0)), int(metrics.get("sizeOfDataToDelete", 0))
     )
+
+
+@contextmanager
+def _unchecked_retention(spark: SparkSession) -> Iterator[None]:
+    """Turns off Spark's own check of the retention."""
+    check = "spark.databricks.delta.retentionDurationCheck.enabled"
+    try:
+        with session.changed_setting(spark, check, "false"):
+            yield
+    except SparkError as error:
+        raise error.within(hint=f"Lower the table property {_RETENTION} instead") from error
 
 
 def _open(target: Target) -> DeltaTable:

@@ -15,6 +15,12 @@ import pyarrow.parquet
 
 from mnist_spark.errors import MnistSparkError
 
+PARQUET_BYTES = 96 << 20
+"""Decoded bytes of a table that becomes a row group, as in a table that ``ingest`` writes."""
+
+CSV_BYTES = 8 << 20
+"""Decoded bytes of a table that becomes lines of CSV."""
+
 
 def write_parquet(folder: str | os.PathLike[str], tables: Iterator[pa.Table]) -> list[str]:
     """Writes tables of one schema, each as a row group, into a file of a new folder.

@@ -94,10 +94,14 @@ class Selection:
 
     def sample(self, probability: float, seed: int | None) -> Selection:
         """Each row with a probability of its own, so that the number of rows varies."""
-        limit = int(_fraction("probability", probability) * 2**_BITS) - 2 ** (_BITS - 1) - 1
-        draw = replace(self._draw(seed), limit=limit)
-        # The two limits that no signed 64-bit number holds.
-        return {0.0: self.take(0), 1.0: self}.get(probability, self._with(draw))
+        keys = int(_fraction("probability", probability) * 2**_BITS)
+        draw = self._draw(seed)
+        # All keys and none have limits that no signed 64-bit number holds.
+        if keys == 2**_BITS:
+            return self
+        if keys == 0:
+            return self.take(0)
+        return self._with(replace(draw, limit=keys - 2 ** (_BITS - 1) - 1))
 
     def split(self, fraction: float, seed: int | None) -> tuple[Selection, Selection]:
         """Two parts: exactly ``round(rows × fraction)`` random rows, and the others."""

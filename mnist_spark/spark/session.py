@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING
 from mnist_spark import errors
 from mnist_spark.errors import MnistSparkError, SparkError
 from mnist_spark.spark import connector
+from mnist_spark.spark.java import find_java
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pyspark.sql import SparkSession
-
-JAVA_VERSIONS = (17, 21)
 
 # Which Delta fits which Spark; its artifact names Spark's version since Spark 4.1. 4.4.1 for Spark
 # 4.2 asks Maven for jars that are not there.
@@ -100,8 +98,9 @@ def session(
 ) -> SparkSession:
     """The active session; else a new one on ``master``, by default within this process.
 
-    Under spark-submit the settings are the submitter's (``conf/spark-defaults.conf``); the session
-    within this process gets :data:`SETTINGS`, and others from ``SPARK_CONF_DIR``.
+    Under spark-submit the settings are the submitter's (``conf/spark-defaults.conf``), and those of
+    the server that ``SPARK_REMOTE`` names are its own. The session within this process gets
+    :data:`SETTINGS`, and others from ``SPARK_CONF_DIR``.
 
     Args:
         master: Spark master or, as ``sc://…``, a Spark Connect server; default ``local[*]``.
@@ -122,14 +121,14 @@ def session(
             "pyspark is not installed", hint='Install "mnist-spark[spark]", or run on a cluster'
         ) from error
 
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    with contextlib.suppress(PySparkException):
+        return SparkSession.active()  # also the one that another thread has started
+    # By spark-submit, by a platform such as Databricks, or by the user.
+    chosen = {"PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"} & os.environ.keys()
     builder = SparkSession.builder.appName("mnist-spark")
     if master is not None and master.startswith("sc://"):
         builder = builder.remote(master)
-    elif not submitted:
+    elif not chosen:
         os.environ["JAVA_HOME"] = find_java()
         if (master or "local").startswith("local"):
             # Else Spark's workers would be whatever `python3` is on the PATH. On other machines
@@ -160,79 +159,79 @@ def session(
         raise SparkError("Spark does not start", got=first_line(error)) from error
 
 
-def find_java() -> str:
-    """The home of a Java that Spark 4 runs on: JAVA_HOME's, the PATH's, or an installed one.
+def setting(spark: SparkSession, key: str) -> str | None:
+    """A setting of the session; None if it is not set or cannot be read.
 
-    Returns:
-        the folder that ``JAVA_HOME`` should name.
+    Databricks serverless refuses to read most settings, whatever the default. So nothing may need
+    one: None means "unknown", and the caller then does what works on every session.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        return spark.conf.get(key, None) or None
+    except PySparkException:
+        return None
+
+
+@contextlib.contextmanager
+def changed_setting(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    """Changes a setting for the time of the ``with`` block.
 
     Raises:
-        SparkError: none is found; says which were and what to install.
+        SparkError: the session does not allow it, as on Databricks serverless.
     """
-    if os.environ.get("JAVA_HOME"):
-        homes = [Path(os.environ["JAVA_HOME"])]
-    else:
-        on_path = shutil.which("java")
-        homes = [Path(on_path).resolve().parents[1]] if on_path else []
-        # Where Debian, Ubuntu, Fedora, SUSE and macOS install JDKs.
-        homes += sorted(Path("/usr/lib/jvm").glob("*"))
-        homes += sorted(Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home"))
-    versions = {home: _java_version(home) for home in homes}
-    for home, version in versions.items():
-        if version in JAVA_VERSIONS:
-            return str(home)
-    found = ", ".join(f"{v} in {home}" for home, v in versions.items() if v)
-    raise SparkError(
-        "no fitting Java",
-        expected="Java 17 or 21",
-        got=found or ("none in JAVA_HOME" if os.environ.get("JAVA_HOME") else "none"),
-        hint="Install a JDK 17 or 21 (Debian: apt-get install openjdk-17-jre-headless), "
-        "or point JAVA_HOME at one",
-    )
+    from pyspark.errors import PySparkException
 
-
-def _java_version(home: Path) -> int | None:
-    """The major version from the file ``release``, which every JDK since 9 has in its home."""
+    before = setting(spark, key)
     try:
-        release = (home / "release").read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    match = re.search(r'^JAVA_VERSION="(\d+)', release, re.MULTILINE)
-    return int(match[1]) if match and (home / "bin" / "java").exists() else None
+        spark.conf.set(key, value)
+    except PySparkException as error:
+        raise SparkError(
+            "the Spark session does not allow changing a setting", file=key, got=first_line(error)
+        ) from error
+    try:
+        yield
+    finally:
+        if before is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, before)
 
 
 def parallelism(spark: SparkSession) -> int:
-    """Tasks that can run at once, as far as the session's settings tell.
+    """Tasks that can run at once, as far as the settings say. Ranges are sized to keep them busy.
 
-    There is no question for it that Spark Connect answers too, so this reads the settings:
-    ``spark.default.parallelism``, ``local[n]``, executors × cores; else the cores of this machine.
+    Spark Connect answers no better question, so this reads ``spark.default.parallelism``,
+    ``local[n]``, executors × cores. If they are unset it returns the cores of this machine. If the
+    session tells no settings it returns 1, so that ranges are sized by their bytes alone.
     """
+    master = setting(spark, "spark.master")
+    if master is None:
+        return 1
 
-    def setting(key: str) -> str:
-        return spark.conf.get(key, "") or ""
+    def number(key: str) -> int | None:
+        text = setting(spark, key) or ""
+        return int(text) if text.isdecimal() else None
 
-    if setting("spark.default.parallelism").isdecimal():
-        return int(setting("spark.default.parallelism"))
-    local = re.fullmatch(r"local(?:\[(\d+)(?:,\d+)?\])?", setting("spark.master"))
-    if local is not None:
-        return int(local[1] or 1)
-    if setting("spark.cores.max").isdecimal():
-        return int(setting("spark.cores.max"))
-    executors, cores = setting("spark.executor.instances"), setting("spark.executor.cores")
-    if executors.isdecimal():
-        return int(executors) * int(cores or 1)
-    return os.cpu_count() or 1
+    local = re.fullmatch(r"local(?:\[(\d+)(?:,\d+)?\])?", master)
+    threads = None if local is None else int(local[1] or 1)
+    known = number("spark.default.parallelism") or threads or number("spark.cores.max")
+    executors = number("spark.executor.instances")
+    if known is None and executors is not None:
+        known = executors * (number("spark.executor.cores") or 1)
+    return known or os.cpu_count() or 1
 
 
 def is_connect(spark: SparkSession) -> bool:
     """Whether it's a session of Spark Connect, whose server may see nothing of this machine."""
-    return type(spark).__module__.startswith("pyspark.sql.connect")
+    return any(cls.__module__.startswith("pyspark.sql.connect.") for cls in type(spark).__mro__)
 
 
 def is_local(spark: SparkSession) -> bool:
-    """Whether the executors are this machine's: they see the driver's disk."""
-    master = spark.conf.get("spark.master", "") or ""
-    return not is_connect(spark) and re.match(r"local(\[|$)", master) is not None
+    """Whether the executors are known to be on this machine, and so see the driver's disk."""
+    if is_connect(spark):
+        return False
+    return re.match(r"local(\[|$)", setting(spark, "spark.master") or "") is not None
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def _cpu() -> str:
 
 
 def _java() -> str:
-    from mnist_spark.spark.session import find_java
+    from mnist_spark.spark.java import find_java
 
     run = subprocess.run(
         [f"{find_java()}/bin/java", "-version"], capture_output=True, text=True, check=True

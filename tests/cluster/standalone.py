@@ -21,6 +21,7 @@ import psutil
 import pyspark
 
 from mnist_spark.spark import session
+from mnist_spark.spark.java import find_java
 from tests.support.processes import until
 from tests.support.servers import free_port
 
@@ -188,7 +189,7 @@ class Cluster:
         script = " && ".join([*mounts, 'exec "$@"'])
         environment = {
             "PATH": os.environ["PATH"],
-            "JAVA_HOME": session.find_java(),
+            "JAVA_HOME": find_java(),
             "SPARK_HOME": str(self.home / "spark"),
             "PYTHONPATH": self.python_path,  # for the planner of a Connect server
             "SPARK_DAEMON_MEMORY": memory,

@@ -86,7 +86,7 @@ def quartz(tools: Path, tmp_path_factory):
     import pyspark
     from py4j.java_gateway import JavaGateway
 
-    from mnist_spark.spark.session import find_java
+    from mnist_spark.spark.java import find_java
 
     java = str(Path(find_java()) / "bin" / "java")
     jars = Path(pyspark.__file__).parent / "jars"

@@ -126,7 +126,10 @@ class Databricks:
 
 
 @pytest.mark.usefixtures("_folders")
-def test_databricks(spark, real_data):
+@pytest.mark.parametrize("kind", ["spark", "serverless"])
+def test_databricks(kind, request, real_data):
+    """On a dedicated cluster, whose session is a classic one, and on serverless compute."""
+    spark = request.getfixturevalue(kind)
     table = "spark_catalog.default.notebook"
     there = Databricks(table=table, layout="image", source=str(real_data / "mnist"))
     try:

@@ -85,6 +85,7 @@ def test_all_and_nothing():
     assert whole.sample(1, 3) == whole
     assert whole.sample(1.0, 3).split(1, 3)[0].positions().size == 10
     assert rows(whole.sample(0, 3)) == []
+    assert rows(whole.sample(1e-30, 3)) == []  # rounds to none of the keys
     assert [len(rows(part)) for part in whole.split(0.0, 3)] == [0, 10]
     assert rows(whole.take(0).split(0.5, 3)[1]) == []
 

@@ -8,6 +8,8 @@ import pytest
 
 from mnist_spark import MNIST
 from mnist_spark.opendatasets.selection import Draw, Selection
+from mnist_spark.opendatasets.tabular import TabularDataset
+from tests.support.idxfiles import random_pair, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def test_keys_are_sparks(spark):
         Selection(0, 5000).sample(0.3, 1).skip(40).split(0.2, 1)[1],
         Selection(0, 5000).split(0.5, -9)[0].split(0.5, -9)[0].take(300),
         Selection(0, 5000).take(0),
+        Selection(0, 5000).sample(1e-30, 1),  # rounds to none of the keys
         Selection(0, 5000).split(1, 4)[1],
     ],
 )
@@ -70,3 +73,16 @@ def test_nothing_is_read_before_an_action(spark, tmp_path):
     frame = dataset.random_split(0.5, seed=1)[1].take(10).to_spark_dataframe()
     assert len(frame.columns) == 785
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny", "mnist"])
+def test_a_dataset_of_a_toml_file(spark, tmp_path, name):
+    """Spark must not take the catalog's dataset of that name for it."""
+    splits = {"train": random_pair(50, 3, 2), "test": random_pair(40, 3, 2, seed=1)}
+    described = write_dataset(tmp_path / "in", splits, name=name)
+    dataset = TabularDataset(described, ("test", "train"), cache=str(tmp_path / "cache"))
+    assert same(dataset) == 90
+    assert same(dataset.skip(35).take(10).drop_columns(["0", "5"])) == 10
+    assert same(dataset.keep_columns("label").random_split(0.5, seed=3)[0]) == 45
+    assert same(dataset.take(0)) == 0
+    assert same(dataset.skip(90)) == 0

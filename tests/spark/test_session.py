@@ -8,6 +8,7 @@ import pytest
 
 from mnist_spark.errors import IdxError, SparkError
 from mnist_spark.spark import session
+from mnist_spark.spark.java import find_java
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,14 +23,14 @@ def java(home: Path, version: str) -> Path:
 def test_java_home_wins(tmp_path, monkeypatch):
     home = java(tmp_path / "21", "21.0.4")
     monkeypatch.setenv("JAVA_HOME", str(home))
-    assert session.find_java() == str(home)
+    assert find_java() == str(home)
 
 
 @pytest.mark.parametrize("version", ["11.0.2", "25", "1.8.0_402"])
 def test_a_java_that_spark_does_not_run_on(tmp_path, monkeypatch, version):
     monkeypatch.setenv("JAVA_HOME", str(java(tmp_path / "jdk", version)))
     with pytest.raises(SparkError, match="expected Java 17 or 21, got .*Install a JDK") as caught:
-        session.find_java()
+        find_java()
     assert version.split(".")[0] in str(caught.value)
 
 
@@ -39,7 +40,7 @@ def test_java_on_the_path(tmp_path, monkeypatch):
     (tmp_path / "bin" / "java").symlink_to(home / "bin" / "java")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert session.find_java() == str(home)
+    assert find_java() == str(home)
 
 
 def defaults() -> dict[str, str]:

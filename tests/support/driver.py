@@ -25,6 +25,7 @@ from mnist_spark.refresh.run import refresh
 from mnist_spark.spark import session
 from mnist_spark.spark.planned import PlannedFiles, planned
 from mnist_spark.verify import verify
+from tests.support.serverless import refuse
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,6 +42,8 @@ def start(master: str, delta: str) -> SparkSession:
         for key, value in settings.items():
             builder = builder.config(key, value)
         spark = builder.getOrCreate()
+    if session.is_connect(spark):
+        refuse()  # what works there needs no setting, and so works with Databricks' server too
     return spark
 
 

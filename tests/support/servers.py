@@ -29,7 +29,7 @@ def running(command: list[str], port: int, log: Path, **env: str) -> Iterator[No
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | env)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:

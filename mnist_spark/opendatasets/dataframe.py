@@ -1,0 +1,103 @@
+"""Chosen records as a Spark DataFrame: whole ranges of them, which a filter narrows down.
+
+Who checks and downloads the files depends on the session. A classic session's planner runs beside
+this process and does it when the DataFrame is used. A Connect server may have neither the files
+nor the internet, so this process does it at once, and the bytes travel in the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.errors import UsageError
+from mnist_spark.opendatasets.columns import PlacedPairs
+from mnist_spark.opendatasets.selection import Selection
+from mnist_spark.ranges.plan import RecordRange, SplitSize, plan_ranges
+from mnist_spark.ranges.transport import Transport, choose_transport, plan_tasks
+from mnist_spark.spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def from_catalog(
+    spark: SparkSession,
+    dataset: str,
+    splits: Sequence[str],
+    schema: TableSchema,
+    *,
+    source: str | None,
+    cache: str | None,
+) -> DataFrame:
+    """The splits of a dataset of the catalog, through ``format("mnist")``. Downloads nothing yet.
+
+    Args:
+        dataset: its name.
+        source, cache: as in :class:`~mnist_spark.opendatasets.tabular.TabularDataset`.
+    """
+    from mnist_spark.spark.formats import register
+
+    register(spark)
+    options = {"dataset": dataset, "split": ",".join(splits), "layout": str(schema.layout)}
+    options |= {} if source is None else {"source": source}
+    options |= {} if cache is None else {"cache": cache}
+    return spark.read.format("mnist").options(**options).load()
+
+
+def from_payloads(
+    spark: SparkSession,
+    pairs: PlacedPairs,
+    schema: TableSchema,
+    selection: Selection,
+) -> DataFrame:
+    """The records between the selection's bounds, from payloads on this machine.
+
+    Raises:
+        UsageError: too many bytes to travel in a plan.
+    """
+    from mnist_spark.spark.planned import PlannedRows, planned
+
+    sizes, starts = [], {}
+    for first, pair in pairs:
+        header = pair.image_header
+        start = min(max(selection.start - first, 0), header.records)
+        stop = max(min(selection.stop - first, header.records), start)
+        starts[pair.split] = start
+        sizes.append(SplitSize(pair.split, stop - start, header.record_size))
+    try:
+        choice = choose_transport(
+            Transport.AUTO,
+            local=session.is_local(spark),
+            staging=None,
+            payload_bytes=sum(size.records * size.record_size for size in sizes),
+        )
+        ranges = plan_ranges(
+            sizes, parallelism=session.parallelism(spark), max_bytes=choice.range_bytes
+        )
+        tasks = plan_tasks([pair for _, pair in pairs], _shifted(ranges, starts))
+        inline = choice.transport == Transport.INLINE
+        return planned(spark, PlannedRows, tasks, schema, inline=inline)
+    except UsageError as error:
+        raise error.within(
+            hint="Choose fewer rows, or write a table with ingest() and read that"
+        ) from error
+
+
+def where(frame: DataFrame, firsts: Mapping[str, int], rows: Selection) -> DataFrame:
+    """The frame's rows that the selection keeps.
+
+    Args:
+        frame: with the columns ``split`` and ``index``.
+        firsts: the position of each split's first record.
+    """
+    cases = " ".join(f"WHEN '{name}' THEN {first}" for name, first in firsts.items())
+    return frame.where(rows.sql(f"(CASE `split` {cases} END + BIGINT(`index`))"))
+
+
+def _shifted(ranges: Sequence[RecordRange], starts: Mapping[str, int]) -> list[RecordRange]:
+    return [
+        RecordRange(each.split, starts[each.split] + each.start, starts[each.split] + each.stop)
+        for each in ranges
+    ]
