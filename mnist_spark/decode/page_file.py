@@ -47,7 +47,7 @@ class PageFile:
         self._chunks: list[thrift.Value] = []
         self._groups: list[thrift.Value] = []
         self._group_start, self._group_raw_size = len(_MAGIC), 0
-        self.size = len(_MAGIC)
+        self._end = len(_MAGIC)
         stream.write(_MAGIC)
 
     def add_chunk(
@@ -79,15 +79,15 @@ class PageFile:
             5: thrift.i64(values),
             6: thrift.i64(raw_size),
             7: thrift.i64(size),
-            9: thrift.i64(self.size + dictionary),
-            11: thrift.i64(self.size) if dictionary else None,
+            9: thrift.i64(self._end + dictionary),
+            11: thrift.i64(self._end) if dictionary else None,
             12: _statistics(*extremes) if extremes else None,
             13: encodings[13],
         }
         self._chunks.append(thrift.struct({2: thrift.i64(0), 3: thrift.struct(metadata)}))
         for page in pages:
             self._stream.write(page.data)
-        self.size += size
+        self._end += size
         self._group_raw_size += raw_size
 
     def end_row_group(self, records: int) -> None:
@@ -97,12 +97,12 @@ class PageFile:
             2: thrift.i64(self._group_raw_size),
             3: thrift.i64(records),
             5: thrift.i64(self._group_start),
-            6: thrift.i64(self.size - self._group_start),
+            6: thrift.i64(self._end - self._group_start),
         }
         self._groups.append(thrift.struct(group))
         self._rows += records
         self._chunks = []
-        self._group_start, self._group_raw_size = self.size, 0
+        self._group_start, self._group_raw_size = self._end, 0
 
     def end(self) -> None:
         """Writes the footer. One row group at least has been written."""
@@ -120,7 +120,7 @@ class PageFile:
         ).data
         footer += len(footer).to_bytes(4, "little") + _MAGIC
         self._stream.write(footer)
-        self.size += len(footer)
+        self._end += len(footer)
 
 
 def _path(field: pa.Field) -> thrift.Value:

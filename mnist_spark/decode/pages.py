@@ -67,6 +67,7 @@ class Page(NamedTuple):
 
 
 _dictionaries: dict[int, Page] = {}
+"""By maximum: constants that a process compresses once."""
 
 
 def identity_dictionary(maximum: int) -> Page:

@@ -33,6 +33,7 @@ PARQUET_OPTIONS: dict[str, Any] = {
     # Statistics of 784 pixel columns and Arrow's own copy of the schema double the footer.
     "write_statistics": ["label", "index"],
     "store_schema": False,
+    "write_page_checksum": True,
 }
 
 

@@ -310,6 +310,14 @@ def test_a_flipped_byte_in_any_page_is_found(tmp_path, layout):
                 checked(bytes(damaged))
 
 
+@pytest.mark.parametrize("layout", Layout)
+def test_pages_through_pyarrow_have_checksums_too(tmp_path, layout):
+    pixels, labels = np.ones((9, 2, 2)), np.arange(9)
+    file = written(tmp_path, pixels, labels, layout=layout, write=parquet_file._write_batches)
+    for page in compact.pages(file):
+        assert page.header[4] & 0xFFFFFFFF == zlib.crc32(file[page.start : page.end])
+
+
 # --- A task's file --------------------------------------------------------------------------------
 
 
