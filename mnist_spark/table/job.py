@@ -18,8 +18,9 @@ from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.staging import stage
 from mnist_spark.ranges.task import RangeTask
 from mnist_spark.ranges.transport import Transport, TransportChoice, plan_tasks
-from mnist_spark.table.properties import Existing, source_digests
+from mnist_spark.table.properties import Existing, source_digests, table_properties
 from mnist_spark.table.target import Target
+from mnist_spark.table.versions import Version
 
 NUMBERED = "mnist_spark.numbered"
 """Delta's application id of the jobs whose transactions the caller numbers."""
@@ -74,14 +75,24 @@ class WriteJob:
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
         return plan_tasks(pairs, self.ranges, places=places)
 
-    def overtaken(self) -> ConflictError:
-        """What a writer raises if the table has a transaction of that number or a later one."""
+    def overtaken(self, versions: Sequence[Version]) -> ConflictError:
+        """What a writer raises if the table has a transaction of that number or a later one.
+
+        Args:
+            versions: the table's latest, among them that of the other run.
+        """
         return ConflictError(
             "another run has written the table meanwhile",
             file=self.target,
             expected=f"no transaction from {self.transaction} on",
+            got=next((each.origin() for each in versions if each.run), None),
             hint="Look whether there is anything left to do",
         )
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What the table says of itself once it is written."""
+        return table_properties(self.dataset, self.schema.layout, self.splits)
 
     @property
     def inline(self) -> bool:

@@ -27,7 +27,6 @@ from mnist_spark.table.properties import (
     check_replaceable,
     description,
     is_same,
-    table_properties,
 )
 from mnist_spark.table.target import Target
 
@@ -127,7 +126,7 @@ def _remove_leftovers(path: Path) -> None:
 
 def _complete(new: Path, path: Path, existing: Existing | None, job: WriteJob) -> None:
     """Adds the splits that the job doesn't replace, and the metadata."""
-    properties = table_properties(job.dataset, job.schema.layout, job.splits)
+    properties = job.properties
     # A table of another dataset or layout is replaced by force: its rows don't fit to ours.
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and same and not job.whole:

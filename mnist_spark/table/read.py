@@ -386,9 +386,9 @@ def _reading(target: Target) -> Iterator[None]:
 
 
 def _open_delta(target: Target, version: int | None) -> DeltaTable:
-    from mnist_spark.table import delta_columnar
+    from mnist_spark.table.delta import open_table
 
-    table = delta_columnar.open_table(target)
+    table = open_table(target)
     if table is None:
         raise TableError("there is no table", file=target)
     if version is not None:

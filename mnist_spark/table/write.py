@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mnist_spark.errors import ConflictError, SparkError, TableError, UsageError
-from mnist_spark.spark import connector, session
+from mnist_spark.errors import TableError, UsageError
+from mnist_spark.spark import failures
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
 
@@ -92,9 +91,9 @@ def _against_columnar(target: Target, table_format: Format) -> str | None:
     if table_format == Format.DELTA:
         if importlib.util.find_spec("deltalake") is None:
             return "deltalake is not installed (extra [delta])"
-        from mnist_spark.table import delta_columnar
+        from mnist_spark.table import delta
 
-        return delta_columnar.obstacle(target)
+        return delta.obstacle(target)
     return None
 
 
@@ -122,68 +121,10 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
             from mnist_spark.table.parquet_spark import write as run
     try:
         return run(spark, job)
-    except _spark_errors() as error:
-        found = session.from_spark(error)
-        if isinstance(found, SparkError) and found.hint is None:
-            raise _table_error(job.target, error) or found from error
-        raise found from error
+    except failures.spark_errors() as error:
+        raise failures.from_write(error, job.target.text) from error
     except ConnectionError:
         raise  # py4j's: the session's end is the caller's business
     except OSError as error:
         got = error.strerror or error
         raise TableError("cannot write the table", file=job.target, got=got) from error
-
-
-def _spark_errors() -> tuple[type[Exception], ...]:
-    """PySpark's, and py4j's for Java's errors that PySpark has no class for: Delta's conflicts."""
-    from pyspark.errors import PySparkException
-
-    try:
-        from py4j.protocol import Py4JError  # type: ignore[import-untyped]
-    except ImportError:  # PySpark for Spark Connect alone
-        return (PySparkException,)
-    return PySparkException, Py4JError
-
-
-def _table_error(target: Target, error: Exception) -> TableError | None:
-    """The conflict, refusal of Delta Lake, or trouble with files behind a Spark error."""
-    lacking = re.search(
-        r'No FileSystem for scheme "[^"]*"|Class org\.apache\.hadoop\.fs\.\S+ not found'
-        r"|NoClassDefFoundError: software/amazon/\S+",
-        str(error),
-    )
-    if lacking is not None:
-        wanted = ",".join(connector.packages(target.text))
-        wanted = wanted or "the connector (hadoop-aws, hadoop-azure, gcs-connector)"
-        return TableError(
-            "this Spark has no Hadoop connector for the target",
-            file=target,
-            got=lacking[0],
-            hint=f"Use --writer columnar, which needs none, or give Spark {wanted}",
-        )
-    if reason := _cloud_reason(str(error)):
-        return TableError("cannot write the table", file=target, got=reason)
-    refused = re.search(r"\[(DELTA_\w+|TABLE_OR_VIEW_ALREADY_EXISTS)\b.*", str(error))
-    if refused is None:
-        causes = re.findall(r"Caused by: java\.(?:n?io\.\S+: |net\.)(.+)", str(error))
-        if causes:
-            return TableError("cannot write the table", file=target, got=causes[-1])
-        return None
-    if re.search("CONCURRENT|CHANGED|EXISTS|NON_EMPTY_LOCATION", refused[1]):
-        return ConflictError(
-            "the table was changed by others while this job was writing",
-            file=target,
-            got=refused[0],
-            hint="Run the ingest again",
-        )
-    return TableError("Delta Lake refuses to write the table", file=target, got=refused[0])
-
-
-def _cloud_reason(text: str) -> str | None:
-    """What S3 or Azure answered, or that none was asked; None if it's no connector's error."""
-    answer = re.search(r".*Exception: (.*?) ?\(Service: S3, Status Code: (\d+)", text)
-    answer = answer or re.search(r'Operation failed: "([^"?]*).*?", (\d{3}),', text)
-    if answer is not None:
-        return f"HTTP {answer[2]} {answer[1]}".rstrip(" .")
-    lacking = re.search("Unable to load credentials|Invalid configuration value .* fs.azure", text)
-    return "no credentials" if lacking else None

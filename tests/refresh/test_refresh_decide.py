@@ -61,7 +61,7 @@ def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: s
     if kind == "delta":
         (home / "t").mkdir(exist_ok=True)
         files = [encode_range(task, job.schema, str(home / "t")) for task in job.tasks]
-        return delta_columnar._commit(job, files)
+        return delta_columnar.commit(job, files)
     with replacing(job) as folder:
         for task in job.tasks:
             encode_range(task, job.schema, str(folder))

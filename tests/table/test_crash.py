@@ -164,7 +164,7 @@ for found in map(catalog.find, descriptions):
     work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
 print("ready", flush=True)
 for job, files in itertools.cycle(work):
-    delta_columnar._commit(job, files)
+    delta_columnar.commit(job, files)
 """
 
 
