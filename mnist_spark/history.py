@@ -30,17 +30,18 @@ def history(target: str | os.PathLike[str], *, spark: SparkSession | None = None
     Raises:
         TableError: there is no Delta table.
     """
-    place, what = Target.parse(str(target)), "only Delta tables have a history"
+    place = Target.parse(str(target))
     if not place.needs_spark:
         from mnist_spark.table.delta import open_existing
 
-        return [from_entry(entry) for entry in open_existing(place, what).history()]
+        return [from_entry(entry) for entry in open_existing(place, "have a history").history()]
     from pyspark.errors import PySparkException
 
     try:
         entries = entries_by_spark(spark or session.session(), place)
     except PySparkException as error:
-        raise TableError(what, file=place, got=first_line(error)) from error
+        got = first_line(error)
+        raise TableError("only Delta tables have a history", file=place, got=got) from error
     return [from_entry(entry) for entry in entries]
 
 

@@ -186,7 +186,7 @@ def _unchecked_retention(spark: SparkSession) -> Iterator[None]:
 def _open(target: Target) -> DeltaTable:
     from mnist_spark.table.delta import open_existing
 
-    return open_existing(target, "only Delta tables need upkeep")
+    return open_existing(target, "need upkeep")
 
 
 @contextmanager

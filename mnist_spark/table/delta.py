@@ -8,14 +8,10 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.storage.files import names_in
+from mnist_spark.table import parquet
 from mnist_spark.table.properties import Existing, strange_names
-from mnist_spark.table.target import Target
+from mnist_spark.table.target import MISWRITTEN, Target
 
-MISREAD = frozenset("%\\")
-"""Characters of paths with which delta-rs opens another folder: it decodes the one and turns the
-other round."""
-
-_MISWRITTEN = MISREAD | set("#?")  # it may take them for parts of a URL
 _SAFE_FEATURES = {"appendOnly", "invariants"}
 
 
@@ -65,23 +61,25 @@ def open_table(target: Target) -> DeltaTable | None:
     return None
 
 
-def open_existing(target: Target, what: str, missing: str = "there is no table") -> DeltaTable:
+def open_existing(target: Target, what: str | None = None) -> DeltaTable:
     """The Delta table at the target.
 
     Args:
-        what: what an error says if there is none, or a Parquet table.
+        what: what only a Delta table has, for the error if there is none.
 
     Raises:
         TableError: there is none, or it can't be opened.
     """
-    from mnist_spark.table import parquet
-
-    if target.local is not None and not (target.local / "_delta_log").is_dir():
-        got = missing if parquet.inspect(target) is None else "a Parquet table"
-        raise TableError(what, file=target, got=got)
-    table = open_table(target)
+    missing = "there is no table"
+    table = None
+    if target.local is None or (target.local / "_delta_log").is_dir():
+        table = open_table(target)
+    elif parquet.inspect(target) is not None:
+        missing = "a Parquet table"
+    if table is None and what is None:
+        raise TableError(missing, file=target)
     if table is None:
-        raise TableError(what, file=target, got=missing)
+        raise TableError(f"only Delta tables {what}", file=target, got=missing)
     return table
 
 
@@ -96,7 +94,7 @@ def obstacle(target: Target) -> str | None:
     Raises:
         TableError: as :func:`open_table`.
     """
-    odd = sorted(_MISWRITTEN & set(place_of(target)))
+    odd = sorted(MISWRITTEN & set(place_of(target)))
     if odd:
         return f"delta-rs cannot write to a path with {' '.join(odd)}"
     try:

@@ -49,12 +49,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     folder = place_of(job.target)
     check_reachable(spark, folder, job.parallelism)
     files = write_files(spark, job.tasks, job.schema, folder, inline=job.inline)
-    return Written(
-        commit(job, files),
-        len(files),
-        sum(file.size for file in files),
-        [file.trace for file in files],
-    )
+    return Written.of_files(commit(job, files), files)
 
 
 def commit(job: WriteJob, files: Sequence[DataFile]) -> int:

@@ -11,6 +11,7 @@ from uuid import uuid4
 from mnist_spark._version import __version__
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import ConflictError
@@ -152,3 +153,9 @@ class Written:
     files: int
     bytes: int
     tasks: Sequence[TaskTrace]
+
+    @classmethod
+    def of_files(cls, version: int | None, files: Sequence[DataFile]) -> Written:
+        """What the columnar writers have committed."""
+        size, traces = sum(file.size for file in files), [file.trace for file in files]
+        return cls(version, len(files), size, traces)

@@ -3,8 +3,8 @@
 =================  ==========================================  ===================================
 writer             Delta                                       Parquet
 =================  ==========================================  ===================================
-``columnar``       :mod:`~mnist_spark.table.delta_columnar`    :mod:`~…table.parquet_columnar`
-``spark``          :mod:`~mnist_spark.table.delta_spark`       :mod:`~…table.parquet_spark`
+``columnar``       :mod:`~mnist_spark.table.delta_columnar`    :mod:`~…table.parquet_writers`
+``spark``          :mod:`~mnist_spark.table.delta_spark`       :mod:`~…table.parquet_writers`
 =================  ==========================================  ===================================
 """
 
@@ -116,9 +116,9 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         case Format.DELTA, _:
             from mnist_spark.table.delta_spark import write as run
         case _, Writer.COLUMNAR:
-            from mnist_spark.table.parquet_columnar import write as run
+            from mnist_spark.table.parquet_writers import write_columnar as run
         case _:
-            from mnist_spark.table.parquet_spark import write as run
+            from mnist_spark.table.parquet_writers import write_spark as run
     try:
         return run(spark, job)
     except failures.spark_errors() as error:

@@ -26,7 +26,7 @@ from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Source, Sources
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
-from mnist_spark.table.parquet import replacing
+from mnist_spark.table.parquet_writers import replacing
 from mnist_spark.table.target import Target
 from tests.support.faults import Fault, serve
 from tests.support.idxfiles import header, random_pair, ubytes, write_dataset

@@ -8,6 +8,7 @@ are the files; no Spark is needed to call them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.processes import Driver
 from tests.support.proxy import Fault, Proxy, proxied
 
 OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
@@ -70,18 +72,22 @@ def azure_proxy(azure_for_tables) -> Iterator[Proxy]:
         yield proxy
 
 
+def s3_environment(proxy: Proxy) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+
+
 @pytest.fixture(params=["s3", "azure"])
 def store(request, monkeypatch, tmp_path) -> Store:
     """A folder of its own, and this process' environment set for it."""
     name = tmp_path.name
     if request.param == "s3":
         proxy = request.getfixturevalue("s3_proxy")
-        environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "a",
-            "AWS_SECRET_ACCESS_KEY": "b",
-        }
+        environment = s3_environment(proxy)
         found = Store(f"s3://answers/{name}", proxy)
     else:
         proxy = request.getfixturevalue("azure_proxy")
@@ -227,3 +233,68 @@ def test_of_two_runs_the_later_names_the_other(store, datasets, tmp_path):
         with pytest.raises(ConflictError, match=f"version 2, by run {other.run_id}"):
             answer.result()
     assert_written_once(store, other, 2, NEW)
+
+
+def test_the_properties_cannot_be_written(store, datasets, tmp_path):
+    """The rows are committed by then, and the error says so."""
+    old, new = datasets
+    write(job_for(store, old, tmp_path / "cache"))
+    job = job_for(store, new, tmp_path / "cache")
+    store.proxy.put(Fault(f"PUT .*/{3:020}.json", 403, done=False, times=10**6))
+    with pytest.raises(TableError, match=r"the new version 2 of the table is committed, but.*403"):
+        write(job)
+    store.proxy.put(None)
+    table = open_at(store)
+    assert (table.version(), runs(table)[0]) == (2, (2, job.run_id))
+    assert write(job_for(store, new, tmp_path / "cache")) == 3
+    assert open_at(store).version() == 4
+
+
+@pytest.fixture(scope="module")
+def hadoop(s3_proxy, tmp_path_factory) -> Iterator[Driver]:
+    """A session whose connector to S3 goes through the proxy."""
+    environment = {
+        # By name: such a server has no name of its own for each bucket, as Amazon's has.
+        "AWS_ENDPOINT_URL": f"http://localhost:{s3_proxy.port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    clean = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+    driver = Driver(
+        tmp_path_factory.mktemp("answers") / "driver",
+        tables="s3a://answers",
+        environment=clean | environment,
+    )
+    driver.wait_ready()
+    yield driver
+    driver.close()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_of_a_commit_by_spark(hadoop, s3_proxy, datasets, tmp_path, monkeypatch, answer):
+    """The connector's PUT has no condition, and most answers are tried again by Amazon's SDK."""
+    old, _ = datasets
+    status, done = ANSWERS[answer]
+    for name, value in s3_environment(s3_proxy).items():
+        monkeypatch.setenv(name, value)
+    store = Store(f"s3://answers/{tmp_path.name}", s3_proxy)
+    s3_proxy.put(None)
+    write(job_for(store, old, tmp_path / "cache"))
+    order = {"cache": tmp_path / "cache", "layout": "binary", "writer": "spark"}
+    s3_proxy.put(Fault(f"PUT .*/{2:020}.json", status, done))
+    answered = hadoop.ingest(
+        dataset=f"{tmp_path}/new/dataset.toml", target=f"s3a://answers/{tmp_path.name}/t", **order
+    )
+    assert len(s3_proxy.hits()) == 1
+    table = open_at(store)
+    if "error" in answered:
+        # Nothing is committed, and the next run does it.
+        assert not done
+        assert str(status) in answered["line"]
+        assert table.version() == 1
+        assert labels(table) == {name: pair[1][8:] for name, pair in OLD.items()}
+    else:
+        assert runs(table)[0] == (answered["table_version"], answered["run_id"])
+        assert [version for version, _ in runs(table)] == [answered["table_version"], 1]
+        assert labels(table) == {name: pair[1][8:] for name, pair in NEW.items()}
