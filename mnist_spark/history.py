@@ -30,7 +30,7 @@ def history(target: str | os.PathLike[str], *, spark: SparkSession | None = None
     Raises:
         TableError: there is no Delta table.
     """
-    place = Target.parse(str(target))
+    place = Target.parse(os.fspath(target))
     if not place.needs_spark:
         from mnist_spark.table.delta import open_existing
 

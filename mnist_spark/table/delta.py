@@ -88,22 +88,25 @@ def inspect(table: DeltaTable) -> Existing:
     return Existing(table.metadata().configuration)
 
 
-def obstacle(target: Target) -> str | None:
+def look(target: Target) -> tuple[str | None, DeltaTable | None]:
     """Why delta-rs can't commit to what is at the target, or might break it; None if it can.
+
+    Returns:
+        that, and the table if it can be opened.
 
     Raises:
         TableError: as :func:`open_table`.
     """
     odd = sorted(MISWRITTEN & set(place_of(target)))
     if odd:
-        return f"delta-rs cannot write to a path with {' '.join(odd)}"
+        return f"delta-rs cannot write to a path with {' '.join(odd)}", None
     try:
         table = open_table(target)
     except TableError as error:
         if _has_log(target):
-            return f"delta-rs {error.what}: {error.got}"
+            return f"delta-rs {error.what}: {error.got}", None
         raise
-    return None if table is None else table_obstacle(table)
+    return (None if table is None else table_obstacle(table)), table
 
 
 def table_obstacle(table: DeltaTable) -> str | None:

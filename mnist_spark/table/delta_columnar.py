@@ -36,14 +36,17 @@ _ATTEMPTS = 10
 _FAILURES = 2  # in a row, with nobody else's commit between them
 
 
-def write(spark: SparkSession, job: WriteJob) -> Written:
+def write(spark: SparkSession, job: WriteJob, table: DeltaTable | None) -> Written:
     """Creates the table, replaces it, or replaces some of its splits.
+
+    Args:
+        table: what is at the target. The commit opens it again, as it may have changed by then.
 
     Raises:
         TableError: the target isn't a Delta table that this job may replace, isn't one that
             delta-rs can write, or was changed by somebody else meanwhile.
     """
-    _check_writable(job, open_table(job.target))
+    _check_writable(job, table)
     if job.target.local is not None:
         job.target.local.mkdir(parents=True, exist_ok=True)
     folder = place_of(job.target)

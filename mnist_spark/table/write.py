@@ -22,8 +22,7 @@ from mnist_spark.storage import filesystem as storage
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
     from mnist_spark.table.job import WriteJob, Written
@@ -46,10 +45,15 @@ class Writer(StrEnum):
 
 @dataclass(frozen=True)
 class Choice:
-    """A writer, never ``auto``, and why it was chosen."""
+    """A writer, never ``auto``, and why it was chosen.
+
+    Attributes:
+        table: the Delta table that ``columnar`` will write, as it was found; None if there is none.
+    """
 
     writer: Writer
     reason: str
+    table: DeltaTable | None = None
 
 
 def choose_writer(wanted: Writer, target: Target, table_format: Format) -> Choice:
@@ -65,12 +69,12 @@ def choose_writer(wanted: Writer, target: Target, table_format: Format) -> Choic
         parquet.local_folder(target)
     if wanted == Writer.SPARK and target.local is None:
         return Choice(wanted, "as asked")  # perhaps only Spark has the credentials to look there
-    against = _against_columnar(target, table_format)
+    against, table = _against_columnar(target, table_format)
     if wanted == Writer.SPARK:
         return Choice(wanted, "as asked")
     if against is None:
         reason = "as asked" if wanted == Writer.COLUMNAR else "executors and delta-rs can write it"
-        return Choice(Writer.COLUMNAR, reason)
+        return Choice(Writer.COLUMNAR, reason, table)
     if wanted == Writer.COLUMNAR:
         raise UsageError(
             "the writer columnar cannot be used", got=against, hint="Use --writer spark"
@@ -78,30 +82,31 @@ def choose_writer(wanted: Writer, target: Target, table_format: Format) -> Choic
     return Choice(Writer.SPARK, against)
 
 
-def _against_columnar(target: Target, table_format: Format) -> str | None:
+def _against_columnar(target: Target, table_format: Format) -> tuple[str | None, DeltaTable | None]:
+    """What speaks against the writer, and the Delta table if nothing does."""
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
-        return "on Databricks the platform governs who writes files"
+        return "on Databricks the platform governs who writes files", None
     if target.is_name:
-        return "the target is a catalog table"
+        return "the target is a catalog table", None
     if target.local is None:
         try:
             storage.filesystem(target.text)
         except UsageError as error:
-            return str(error)
-    if table_format == Format.DELTA:
-        if importlib.util.find_spec("deltalake") is None:
-            return "deltalake is not installed (extra [delta])"
-        from mnist_spark.table import delta
+            return str(error), None
+    if table_format == Format.PARQUET:
+        return None, None
+    if importlib.util.find_spec("deltalake") is None:
+        return "deltalake is not installed (extra [delta])", None
+    from mnist_spark.table import delta
 
-        return delta.obstacle(target)
-    return None
+    return delta.look(target)
 
 
-def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writer) -> Written:
+def write(spark: SparkSession, job: WriteJob, table_format: Format, choice: Choice) -> Written:
     """Writes the job's rows in one transaction.
 
     Args:
-        writer: from :func:`choose_writer`.
+        choice: from :func:`choose_writer`.
 
     Raises:
         TableError: the target can't be written or may not be replaced.
@@ -109,18 +114,21 @@ def write(spark: SparkSession, job: WriteJob, table_format: Format, writer: Writ
         SparkError: Spark failed otherwise.
         ConnectionError: the session has ended, see :func:`mnist_spark.spark.session.lasting`.
     """
-    run: Callable[[SparkSession, WriteJob], Written]
-    match table_format, writer:
-        case Format.DELTA, Writer.COLUMNAR:
-            from mnist_spark.table.delta_columnar import write as run
-        case Format.DELTA, _:
-            from mnist_spark.table.delta_spark import write as run
-        case _, Writer.COLUMNAR:
-            from mnist_spark.table.parquet_writers import write_columnar as run
-        case _:
-            from mnist_spark.table.parquet_writers import write_spark as run
     try:
-        return run(spark, job)
+        match table_format, choice.writer:
+            case Format.DELTA, Writer.COLUMNAR:
+                from mnist_spark.table import delta_columnar
+
+                return delta_columnar.write(spark, job, choice.table)
+            case Format.DELTA, _:
+                from mnist_spark.table import delta_spark
+
+                return delta_spark.write(spark, job)
+        from mnist_spark.table import parquet_writers
+
+        if choice.writer == Writer.COLUMNAR:
+            return parquet_writers.write_columnar(spark, job)
+        return parquet_writers.write_spark(spark, job)
     except failures.spark_errors() as error:
         raise failures.from_write(error, job.target.text) from error
     except ConnectionError:
