@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark.errors import ConflictError, TableError
+from mnist_spark.errors import ConflictError, MnistSparkError, TableError
 from mnist_spark.spark import failures
 from mnist_spark.spark.planned import rows
 from mnist_spark.spark.schema import spark_schema
@@ -57,6 +57,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     if job.transaction is not None:
         # Delta passes over a write whose number, or a later one, the table has already.
         writer = writer.option("txnAppId", NUMBERED).option("txnVersion", str(job.transaction))
+    told = existing is None or job.properties.items() <= existing.properties.items()
     if existing is None:
         _create(spark, job)
     try:
@@ -81,11 +82,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
         raise TableError("our commit is not in the table's history", file=job.target)
     with after_commit(job.target, int(entry["version"])):
         written = _written(job, entry, traces)
-        if (
-            existing is not None
-            and same
-            and not job.properties.items() <= existing.properties.items()
-        ):
+        if same and not told:
             pairs = _pairs(job.properties)
             spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
     return written
@@ -156,8 +153,10 @@ def _create(spark: SparkSession, job: WriteJob) -> None:
             f" TBLPROPERTIES ({_pairs(job.properties)})"
         )
     except failures.spark_errors():
-        if not is_same(inspect(spark, job.target), job.dataset, job.schema.layout):
-            raise
+        with suppress(MnistSparkError):
+            if is_same(inspect(spark, job.target), job.dataset, job.schema.layout):
+                return
+        raise
 
 
 def _sql_type(kind: DataType) -> str:
