@@ -45,6 +45,8 @@ def ingest(
 ) -> IngestReport:
     """Writes a dataset into a table. On any failure the old table is still there, whole.
 
+    Only what fails after the commit leaves the new version; the error then says its number.
+
     Args:
         dataset: name in the catalog, or a TOML file that describes a dataset.
         target: path, URL, or ``schema.table``. If it is a table of the same dataset and layout,
@@ -118,7 +120,7 @@ def ingest(
             staging=staging,
             transaction=transaction,
         )
-        written = write(spark, job, table_format, choice.writer)
+        written = write(spark, job, table_format, choice)
     return IngestReport(
         dataset=found.name,
         generated=found.generated,

@@ -184,16 +184,9 @@ def _unchecked_retention(spark: SparkSession) -> Iterator[None]:
 
 
 def _open(target: Target) -> DeltaTable:
-    from mnist_spark.table import delta_columnar, parquet
+    from mnist_spark.table.delta import open_existing
 
-    table = None
-    if target.local is None or (target.local / "_delta_log").is_dir():
-        table = delta_columnar.open_table(target)
-    if table is None:
-        none = target.local is None or parquet.inspect(target) is None
-        got = "there is no table" if none else "a Parquet table"
-        raise TableError("only Delta tables need upkeep", file=target, got=got)
-    return table
+    return open_existing(target, "need upkeep")
 
 
 @contextmanager

@@ -140,10 +140,10 @@ def _inspect(target: Target, table_format: Format) -> Existing | None:
 
         return parquet.inspect(target)
     if not target.needs_spark:
-        from mnist_spark.table import delta_columnar
+        from mnist_spark.table import delta
 
-        table = delta_columnar.open_table(target)
-        return None if table is None else delta_columnar.inspect(table)
+        table = delta.open_table(target)
+        return None if table is None else delta.inspect(table)
 
     from mnist_spark.spark import session
     from mnist_spark.table import delta_spark

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark import errors
-from mnist_spark.errors import MnistSparkError, SparkError
+from mnist_spark.errors import SparkError
 from mnist_spark.spark import connector
+from mnist_spark.spark.failures import first_line
 from mnist_spark.spark.java import find_java
 
 if TYPE_CHECKING:
@@ -250,47 +250,3 @@ def lasting() -> Iterator[None]:
             hint="Look into Spark's log; if its JVM was killed for want of memory, lower"
             " spark.driver.memory or the number of cores",
         ) from error
-
-
-def from_spark(error: Exception) -> MnistSparkError:
-    """The error behind a failed Spark job: our own if an executor raised one, else Spark's.
-
-    Spark hands errors of its Python workers on as text, the traceback's last line among it.
-    """
-    text = str(error)
-    for name, line in reversed(re.findall(r"mnist_spark\.errors\.(\w+): (.+)", text)):
-        cls = getattr(errors, name, None)
-        if isinstance(cls, type) and issubclass(cls, MnistSparkError):
-            return cls(line.strip())
-    lacking = re.search(
-        r"ModuleNotFoundError: No module named '[\w.]+'"
-        r"|(?:ImportError: cannot import name|AttributeError: (?:Can't get|module)).*mnist_spark.*",
-        text,
-    )
-    if lacking is not None:
-        return SparkError(
-            "an executor's Python lacks what this job needs",
-            expected="numpy and pyarrow",
-            got=lacking[0],
-            hint="Name a Python that has it with PYSPARK_PYTHON, or hand it out with --py-files,"
-            " spark.archives or addArtifacts",
-        )
-    program = re.search(r"Cannot run program \"([^\"]*)\".*", text)
-    if program is not None:
-        return SparkError(
-            "an executor cannot start its Python",
-            got=program[0],
-            hint="Name one that every node has with PYSPARK_PYTHON (spark-submit:"
-            " spark.pyspark.python)",
-        )
-    raised = re.findall(r"^\s*(?:[a-z_]+\.)*\w+(?:Error|Exception): .+", text, re.MULTILINE)
-    if not raised:  # py4j's text begins with what was called, Java's causes come after it
-        raised = re.findall(r"^(?:: |Caused by: )(\S+(?:Error|Exception): .+)", text, re.MULTILINE)
-    if not raised:  # of a class that doesn't name itself
-        raised = re.findall(r"^: (.+)", text, re.MULTILINE)
-    return SparkError("Spark failed", got=raised[-1] if raised else first_line(error))
-
-
-def first_line(error: object) -> str:
-    """The first line of a message that has any text."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

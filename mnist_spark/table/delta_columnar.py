@@ -2,168 +2,75 @@
 
 The commit is one transaction through delta-rs (``deltalake``). Before it, the new files are in no
 version of the table; after it, all are. Files of failed runs are left for VACUUM.
+
+An object store's answer to a commit may be lost, and the next try then meets the run's own commit.
+So after every failure the versions that have come meanwhile are read: the run's id tells its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable, Field, Schema
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 from deltalake.schema import ArrayType
-from deltalake.transaction import (
-    AddAction,
-    CommitProperties,
-    Transaction,
-)
+from deltalake.transaction import AddAction, CommitProperties, Transaction
 
 from mnist_spark.decode.parquet_file import DataFile
-from mnist_spark.errors import ConflictError, TableError, UsageError
+from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.storage import filesystem as storage
-from mnist_spark.storage.files import names_in
+from mnist_spark.table.delta import inspect, open_table, place_of, table_obstacle
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
-from mnist_spark.table.properties import (
-    Existing,
-    check_replaceable,
-    description,
-    is_same,
-    strange_names,
-    table_properties,
-)
-from mnist_spark.table.target import Target
+from mnist_spark.table.properties import check_replaceable, description, is_same
+from mnist_spark.table.versions import Version, after_commit, version_of_run, versions_since
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SAFE_FEATURES = {"appendOnly", "invariants"}
 _APPLICATION = "mnist_spark"
 _ATTEMPTS = 10
-_ODD_CHARACTERS = set("#%?\\")  # which delta-rs takes for parts of a URL
+_FAILURES = 2  # in a row, with nobody else's commit between them
 
 
-def write(spark: SparkSession, job: WriteJob) -> Written:
+def write(spark: SparkSession, job: WriteJob, table: DeltaTable | None) -> Written:
     """Creates the table, replaces it, or replaces some of its splits.
+
+    Args:
+        table: what is at the target. The commit opens it again, as it may have changed by then.
 
     Raises:
         TableError: the target isn't a Delta table that this job may replace, isn't one that
             delta-rs can write, or was changed by somebody else meanwhile.
     """
-    folder = _place(job.target)
-    _check_possible(job.target, obstacle(job.target))
-    _open_replaceable(job)
+    _check_writable(job, table)
     if job.target.local is not None:
         job.target.local.mkdir(parents=True, exist_ok=True)
+    folder = place_of(job.target)
     check_reachable(spark, folder, job.parallelism)
     files = write_files(spark, job.tasks, job.schema, folder, inline=job.inline)
-    version = _commit(job, files)
-    return Written(
-        version, len(files), sum(file.size for file in files), [file.trace for file in files]
-    )
+    return Written.of_files(commit(job, files), files)
 
 
-def open_table(target: Target) -> DeltaTable | None:
-    """The Delta table at the target, or None if there is nothing.
-
-    Raises:
-        TableError: something else is there, or a table that delta-rs can't open.
-    """
-    folder = _place(target)
-    url, options = storage.for_delta_rs(folder)
-    try:
-        return DeltaTable(url, storage_options=options)
-    except TableNotFoundError:
-        pass
-    except (DeltaError, OSError) as error:
-        raise TableError(
-            "cannot open the table", file=folder, got=storage.delta_reason(error)
-        ) from error
-    try:
-        others = strange_names(folder)
-    except OSError as error:
-        got = error.strerror or error
-        raise TableError("cannot read the target", file=folder, got=got) from error
-    if others:
-        raise TableError(
-            "the target is not a Delta table",
-            file=folder,
-            got=f"a folder with {others[0]} in it",
-            hint="Choose another target",
-        )
-    return None
-
-
-def inspect(table: DeltaTable) -> Existing:
-    """What an open table says of itself."""
-    return Existing(table.metadata().configuration)
-
-
-def obstacle(target: Target) -> str | None:
-    """Why delta-rs can't commit to what is at the target, or might break it; None if it can.
-
-    Raises:
-        TableError: as :func:`open_table`.
-    """
-    odd = sorted(_ODD_CHARACTERS & set(_place(target)))
-    if odd:
-        return f"delta-rs cannot write to a path with {' '.join(odd)}"
-    try:
-        table = open_table(target)
-    except TableError as error:
-        if _has_log(target):
-            return f"delta-rs {error.what}: {error.got}"
-        raise
-    return None if table is None else _table_obstacle(table)
-
-
-def _has_log(target: Target) -> bool:
-    try:
-        return "_delta_log" in names_in(_place(target))
-    except OSError:
-        return False
-
-
-def _table_obstacle(table: DeltaTable) -> str | None:
-    protocol = table.protocol()
-    # Writer versions up to 2 know appendOnly and invariants only; from 7 on features are listed.
-    features = {*(protocol.writer_features or ()), *(protocol.reader_features or ())}
-    unknown = sorted(features - _SAFE_FEATURES)
-    if 2 < protocol.min_writer_version < 7:
-        unknown = [f"those of writer version {protocol.min_writer_version}"]
-    if unknown:
-        return f"delta-rs cannot write the table's features: {', '.join(unknown)}"
-    # An overwrite by delta-rs changes the schema but not what the table is partitioned by.
-    if table.metadata().partition_columns != ["split"]:
-        return "delta-rs cannot change by what the table is partitioned"
-    return None
-
-
-def _check_possible(target: Target, reason: str | None) -> None:
-    if reason is not None:
-        raise TableError(
-            "the writer columnar cannot commit to this table",
-            file=target,
-            got=reason,
-            hint="Use --writer spark",
-        )
-
-
-def _open_replaceable(job: WriteJob) -> tuple[DeltaTable | None, Existing | None]:
-    """The table as it is now, if the job may replace it and delta-rs can."""
-    table = open_table(job.target)
-    if table is None:
-        return None, None
-    _check_possible(job.target, _table_obstacle(table))
-    existing = inspect(table)
-    check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
-    return table, existing
-
-
-def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
+def commit(job: WriteJob, files: Sequence[DataFile]) -> int:
     """Makes the files the table's rows, and describes them. Returns the rows' version.
+
+    Raises:
+        ConflictError: others were first, again and again, or with the job's transaction number.
+        TableError: the commit failed; it says so if it has been made nevertheless.
+    """
+    table, version = _commit_rows(job, files)
+    # Not before the rows: a run killed in between must not pass off others as ours.
+    with after_commit(job.target, version):
+        _describe(job, table)
+    return version
+
+
+def _commit_rows(job: WriteJob, files: Sequence[DataFile]) -> tuple[DeltaTable, int]:
+    """Returns the table, perhaps as it was before the commit, and the commit's version.
 
     delta-rs would let two overwrites of an empty table both add their rows. So a commit here
     is for one version only; if somebody else was first, it's made anew for what they left.
@@ -172,35 +79,64 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
         transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
     else:
         transaction = Transaction(NUMBERED, job.transaction)
-    for attempt in range(_ATTEMPTS):
-        table, existing = _open_replaceable(job)
-        before = _version(table)
+    winners: list[Version] = []
+    failures = 0
+    table = open_table(job.target)
+    for _ in range(_ATTEMPTS):
+        _check_writable(job, table)
+        before = None if table is None else table.version()
         try:
             if table is None:
                 table = _create(job)
-            # Else the last attempt's commit has succeeded, whatever it said.
-            if not attempt or _own_version(table, job) is None:
-                _check_not_overtaken(table, job)
-                # Rows of another dataset or layout, which --force replaces, fit to none of ours.
-                same = existing is None or is_same(existing, job.dataset, job.schema.layout)
-                _replace_rows(job, table, files, transaction, whole=job.whole or not same)
-                table.update_incremental()
-            # Not before the rows: a run killed in between must not pass off others as ours.
-            _describe(table, description(job.dataset), _properties(job))
-            return _committed_version(table, job)
+            _check_not_overtaken(table, job)
+            version = table.version() + 1
+            _replace_rows(job, table, files, transaction)
+            return table, version
         except (DeltaError, OSError) as error:
-            if _version(open_table(job.target)) == before:
-                raise TableError(
-                    "the commit to the table failed",
-                    file=job.target,
-                    got=storage.delta_reason(error),
-                ) from error
+            try:
+                table = open_table(job.target)
+                news = [] if table is None else versions_since(table, before)
+            except (TableError, DeltaError, OSError):
+                raise _failed(job, error) from error
+            own = version_of_run(news, job.run_id)
+            if own is not None and table is not None:
+                return table, own
+            winners = news or winners
+            failures = 0 if news else failures + 1
+            if failures == _FAILURES:
+                raise _failed(job, error) from error
     raise ConflictError(
         "the table was changed by others while this job tried to commit to it",
         file=job.target,
-        got=f"{_ATTEMPTS} commits of theirs",
+        got=f"{_ATTEMPTS} commits of theirs, the last {winners[0].origin()}",
         hint="Run the ingest again",
     )
+
+
+def _failed(job: WriteJob, error: Exception) -> TableError:
+    lost = f"If its answer was lost, the table's history has run {job.run_id}"
+    return TableError(
+        "the commit to the table failed",
+        file=job.target,
+        got=storage.delta_reason(error),
+        hint=None if job.target.local else lost,
+    )
+
+
+def _check_writable(job: WriteJob, table: DeltaTable | None) -> None:
+    """Whether delta-rs can write the table, and the job may replace it."""
+    if table is None:
+        return
+    reason = table_obstacle(table)
+    if reason is not None:
+        raise TableError(
+            "the writer columnar cannot commit to this table",
+            file=job.target,
+            got=reason,
+            hint="Use --writer spark",
+        )
+    layout = job.schema.layout
+    check_replaceable(job.target, inspect(table), job.dataset, layout, force=job.force)
 
 
 def _check_not_overtaken(table: DeltaTable, job: WriteJob) -> None:
@@ -208,7 +144,7 @@ def _check_not_overtaken(table: DeltaTable, job: WriteJob) -> None:
         return
     latest = table.transaction_version(NUMBERED)
     if latest is not None and latest >= job.transaction:
-        raise job.overtaken()
+        raise job.overtaken(versions_since(table, table.version() - 20))
 
 
 def _create(job: WriteJob) -> DeltaTable:
@@ -224,21 +160,20 @@ def _create(job: WriteJob) -> DeltaTable:
         mode="error",
         partition_by=["split"],
         description=description(job.dataset),
-        configuration=_properties(job),
+        configuration=job.properties,
         storage_options=options,
+        commit_properties=CommitProperties(max_commit_retries=0),
         raise_if_key_not_exists=False,
     )
 
 
 def _replace_rows(
-    job: WriteJob,
-    table: DeltaTable,
-    files: Sequence[DataFile],
-    transaction: Transaction,
-    *,
-    whole: bool,
+    job: WriteJob, table: DeltaTable, files: Sequence[DataFile], transaction: Transaction
 ) -> None:
     """One transaction, on the version that the table was opened at."""
+    before = inspect(table)
+    # Rows of another dataset or layout, which --force replaces, fit to none of ours.
+    whole = job.whole or not is_same(before, job.dataset, job.schema.layout)
     table.create_write_transaction(
         [_add_action(file) for file in files],
         mode="overwrite",
@@ -246,45 +181,33 @@ def _replace_rows(
         partition_by=["split"],
         partition_filters=None if whole else [("split", "in", job.split_names)],
         commit_properties=CommitProperties(
-            custom_metadata={
-                "userMetadata": job.commit_metadata(inspect(table), writer="columnar")
-            },
+            custom_metadata={"userMetadata": job.commit_metadata(before, writer="columnar")},
             app_transactions=[transaction],
             max_commit_retries=0,
         ),
     )
 
 
-def _version(table: DeltaTable | None) -> int | None:
-    return None if table is None else table.version()
-
-
-def _properties(job: WriteJob) -> dict[str, str]:
-    return table_properties(job.dataset, job.schema.layout, job.splits)
-
-
-def _committed_version(table: DeltaTable, job: WriteJob) -> int:
-    table.update_incremental()
-    version = _own_version(table, job)
-    if version is None:
-        raise TableError("our commit is not in the table's history", file=job.target)
-    return version
-
-
-def _own_version(table: DeltaTable, job: WriteJob) -> int | None:
-    """Our commit's version, found by its run: others may have committed since."""
-    for entry in table.history(20):
-        if job.run_id in entry.get("userMetadata", ""):
-            return int(entry["version"])
-    return None
-
-
-def _describe(table: DeltaTable, text: str, properties: Mapping[str, str]) -> None:
-    metadata = table.metadata()
-    if not properties.items() <= metadata.configuration.items():
-        table.alter.set_table_properties(dict(properties), raise_if_not_exists=False)
-    if metadata.description != text:
-        table.alter.set_table_description(text)
+def _describe(job: WriteJob, table: DeltaTable) -> None:
+    """Has the table say what its rows are, in commits of their own, if it doesn't yet."""
+    text, properties = description(job.dataset), job.properties
+    for remaining in reversed(range(_FAILURES + 1)):
+        metadata = table.metadata()
+        told = properties.items() <= metadata.configuration.items()
+        if told and metadata.description == text:
+            return
+        table.update_incremental()
+        try:
+            if not told:
+                table.alter.set_table_properties(dict(properties), raise_if_not_exists=False)
+            if metadata.description != text:
+                table.alter.set_table_description(text)
+            return
+        except (DeltaError, OSError):
+            # Others have changed the table, or the answer was lost: look again.
+            if not remaining:
+                raise
+            table.update_incremental()
 
 
 def _add_action(file: DataFile) -> AddAction:
@@ -313,14 +236,3 @@ def _delta_schema(job: WriteJob) -> Schema:
             for f in plain.fields
         ]
     )
-
-
-def _place(target: Target) -> str:
-    """Path or URL, as delta-rs takes it."""
-    if target.is_name:
-        raise UsageError(
-            "the writer columnar writes to folders and cloud storage only",
-            got=target,
-            hint="Use --writer spark",
-        )
-    return target.text

@@ -10,14 +10,15 @@ two drivers that commit at once one can be lost. The writer ``columnar`` puts it
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from mnist_spark.errors import ConflictError, TableError
+from mnist_spark.errors import ConflictError, MnistSparkError, TableError
+from mnist_spark.spark import failures
 from mnist_spark.spark.planned import rows
 from mnist_spark.spark.schema import spark_schema
-from mnist_spark.spark.session import first_line
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
@@ -26,9 +27,9 @@ from mnist_spark.table.properties import (
     description,
     is_same,
     strange_names,
-    table_properties,
 )
 from mnist_spark.table.target import Target
+from mnist_spark.table.versions import after_commit, entries_by_spark, from_entry
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,8 +47,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     from pyspark.sql.functions import col, lit
 
     existing = inspect(spark, job.target)
+    same = is_same(existing, job.dataset, job.schema.layout)
     check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
-    properties = table_properties(job.dataset, job.schema.layout, job.splits)
     if job.target.local is not None:
         check_reachable(spark, str(job.target.local), job.parallelism)
     frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
@@ -56,22 +57,34 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     if job.transaction is not None:
         # Delta passes over a write whose number, or a later one, the table has already.
         writer = writer.option("txnAppId", NUMBERED).option("txnVersion", str(job.transaction))
-    same = is_same(existing, job.dataset, job.schema.layout)
-    if existing is not None and not same:
-        # The only way to change all columns and all rows in one transaction; Delta gives no way
-        # to keep NOT NULL in it.
-        writer = writer.using("delta").partitionedBy(col("split"))
-        for key, value in (properties | {"comment": description(job.dataset)}).items():
-            writer = writer.tableProperty(key, value)
-        writer.createOrReplace()
-        return _written(spark, job, list)  # Spark observes nothing within this command
+    told = existing is None or job.properties.items() <= existing.properties.items()
     if existing is None:
-        spark.sql(_create_statement(job, properties))
-    writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
-    written = _written(spark, job, traces)
-    if existing is not None and not properties.items() <= existing.properties.items():
-        pairs = _pairs(properties)
-        spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
+        _create(spark, job)
+    try:
+        if existing is None or same:
+            writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
+        else:
+            # The only way to change all columns and all rows in one transaction; Delta gives no
+            # way to keep NOT NULL in it. Spark observes nothing within this command.
+            traces = list
+            writer = writer.using("delta").partitionedBy(col("split"))
+            for key, value in (job.properties | {"comment": description(job.dataset)}).items():
+                writer = writer.tableProperty(key, value)
+            writer.createOrReplace()
+    except failures.spark_errors(ConnectionError) as error:
+        _check_committed(spark, job, error)
+        traces = list  # Spark observes nothing of a query that has failed
+    with after_commit(job.target, _last_version(spark)):
+        entry = _own(_latest(spark, job.target), job)
+    if entry is None and job.transaction is not None:
+        raise job.overtaken([from_entry(each) for each in _latest(spark, job.target)])
+    if entry is None:
+        raise TableError("our commit is not in the table's history", file=job.target)
+    with after_commit(job.target, int(entry["version"])):
+        written = _written(job, entry, traces)
+        if same and not told:
+            pairs = _pairs(job.properties)
+            spark.sql(f"ALTER TABLE {job.target.sql} SET TBLPROPERTIES ({pairs})")
     return written
 
 
@@ -104,7 +117,7 @@ def inspect(spark: SparkSession, target: Target) -> Existing | None:
         raise TableError(
             "cannot inspect the target",
             file=target,
-            got=first_line(error),
+            got=failures.first_line(error),
             hint="If the session lacks Delta Lake, start it with conf/spark-defaults.conf",
         ) from error
     if detail is None or detail["format"] != "delta":
@@ -126,16 +139,24 @@ _NOT_THERE = {
 }
 
 
-def _create_statement(job: WriteJob, properties: Mapping[str, str]) -> str:
+def _create(spark: SparkSession, job: WriteJob) -> None:
+    """An empty table. Goes on if it is there in spite of an error: the answer may be lost."""
     columns = ", ".join(
         f"`{field.name}` {_sql_type(field.dataType)} NOT NULL"
         f" COMMENT {_literal(field.metadata['comment'])}"
         for field in spark_schema(job.schema).fields
     )
-    return (
-        f"CREATE TABLE {job.target.sql} ({columns}) USING delta PARTITIONED BY (split)"
-        f" COMMENT {_literal(description(job.dataset))} TBLPROPERTIES ({_pairs(properties)})"
-    )
+    try:
+        spark.sql(
+            f"CREATE TABLE {job.target.sql} ({columns}) USING delta PARTITIONED BY (split)"
+            f" COMMENT {_literal(description(job.dataset))}"
+            f" TBLPROPERTIES ({_pairs(job.properties)})"
+        )
+    except failures.spark_errors():
+        with suppress(MnistSparkError):
+            if is_same(inspect(spark, job.target), job.dataset, job.schema.layout):
+                return
+        raise
 
 
 def _sql_type(kind: DataType) -> str:
@@ -160,22 +181,62 @@ def _literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _written(spark: SparkSession, job: WriteJob, traces: Callable[[], list[TaskTrace]]) -> Written:
-    """Our commit, found by its run: others may have committed since.
+def _check_committed(spark: SparkSession, job: WriteJob, error: Exception) -> None:
+    """Raises what a failed write has to raise, unless only its answer was lost."""
+    try:
+        entries = _latest(spark, job.target)
+    except Exception:  # noqa: BLE001 - of two errors the first says more
+        entries = []
+    own = _own(entries, job)
+    if own is None:
+        found = failures.from_write(error, job.target.text)
+        if entries and isinstance(found, ConflictError):
+            got = f"{from_entry(entries[0]).origin()}: {found.got}"
+            raise found.within(got=got) from error
+        raise error
+    if isinstance(error, ConnectionError):  # py4j's: the session has ended
+        with after_commit(job.target, int(own["version"])):
+            raise error
+
+
+def _latest(spark: SparkSession, target: Target) -> list[dict[str, Any]]:
+    """The end of the table's history, through delta-rs if Spark doesn't tell it."""
+    try:
+        return entries_by_spark(spark, target, 20)
+    except failures.spark_errors(ConnectionError):
+        if target.needs_spark or importlib.util.find_spec("deltalake") is None:
+            raise
+        from mnist_spark.table.delta import open_table
+
+        table = open_table(target)
+        return [] if table is None else table.history(20)
+
+
+def _own(entries: Iterable[dict[str, Any]], job: WriteJob) -> dict[str, Any] | None:
+    """Our commit, found by its run: others may have committed since."""
+    return next((entry for entry in entries if from_entry(entry).run == job.run_id), None)
+
+
+def _last_version(spark: SparkSession) -> int | None:
+    """What this session committed last, if it tells."""
+    with suppress(Exception):
+        return int(spark.conf.get("spark.databricks.delta.lastCommitVersionInSession") or "")
+    return None
+
+
+def _written(
+    job: WriteJob, entry: dict[str, Any], traces: Callable[[], list[TaskTrace]]
+) -> Written:
+    """What the commit says of itself.
 
     Args:
-        traces: asked only if there is one, as it waits for the rows to be written.
+        traces: asked only once the rows are written, as it waits for that.
     """
-    for row in spark.sql(f"DESCRIBE HISTORY {job.target.sql}").limit(20).collect():
-        if json.loads(row["userMetadata"] or "{}").get("run") == job.run_id:
-            metrics = row["operationMetrics"]
-            found, expected = int(metrics["numOutputRows"]), sum(r.records for r in job.ranges)
-            if found != expected:
-                raise TableError(
-                    "wrong number of rows written", file=job.target, expected=expected, got=found
-                )
-            files, size = int(metrics["numFiles"]), int(metrics["numOutputBytes"])
-            return Written(row["version"], files, size, traces())
-    if job.transaction is not None:
-        raise job.overtaken()
-    raise TableError("our commit is not in the table's history", file=job.target)
+    metrics = entry["operationMetrics"]
+    found, expected = int(metrics["numOutputRows"]), sum(r.records for r in job.ranges)
+    if found != expected:
+        raise TableError(
+            "wrong number of rows written", file=job.target, expected=expected, got=found
+        )
+    files, size = int(metrics["numFiles"]), int(metrics["numOutputBytes"])
+    return Written(int(entry["version"]), files, size, traces())

@@ -11,6 +11,7 @@ from uuid import uuid4
 from mnist_spark._version import __version__
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import ConflictError
@@ -18,8 +19,9 @@ from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.staging import stage
 from mnist_spark.ranges.task import RangeTask
 from mnist_spark.ranges.transport import Transport, TransportChoice, plan_tasks
-from mnist_spark.table.properties import Existing, source_digests
+from mnist_spark.table.properties import Existing, source_digests, table_properties
 from mnist_spark.table.target import Target
+from mnist_spark.table.versions import Version
 
 NUMBERED = "mnist_spark.numbered"
 """Delta's application id of the jobs whose transactions the caller numbers."""
@@ -74,14 +76,24 @@ class WriteJob:
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
         return plan_tasks(pairs, self.ranges, places=places)
 
-    def overtaken(self) -> ConflictError:
-        """What a writer raises if the table has a transaction of that number or a later one."""
+    def overtaken(self, versions: Sequence[Version]) -> ConflictError:
+        """What a writer raises if the table has a transaction of that number or a later one.
+
+        Args:
+            versions: the table's latest, among them that of the other run.
+        """
         return ConflictError(
             "another run has written the table meanwhile",
             file=self.target,
             expected=f"no transaction from {self.transaction} on",
+            got=next((each.origin() for each in versions if each.run), None),
             hint="Look whether there is anything left to do",
         )
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What the table says of itself once it is written."""
+        return table_properties(self.dataset, self.schema.layout, self.splits)
 
     @property
     def inline(self) -> bool:
@@ -141,3 +153,9 @@ class Written:
     files: int
     bytes: int
     tasks: Sequence[TaskTrace]
+
+    @classmethod
+    def of_files(cls, version: int | None, files: Sequence[DataFile]) -> Written:
+        """What the columnar writers have committed."""
+        size, traces = sum(file.size for file in files), [file.trace for file in files]
+        return cls(version, len(files), size, traces)

@@ -15,6 +15,10 @@ from mnist_spark.storage.filesystem import is_cloud, redact
 # Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
+_MISREAD = frozenset("%\\")  # in paths, by delta-rs: it decodes the one and turns the other round
+MISWRITTEN = _MISREAD | set("#?")
+"""Characters of paths that delta-rs may take for parts of a URL when it writes."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -72,10 +76,11 @@ class Target:
         """Whether only Spark can read a Delta table there.
 
         In a catalog, and at a URL that isn't of cloud storage. On Databricks also in cloud
-        storage, to which the platform gives access, not the environment.
+        storage, to which the platform gives access, not the environment. And at a path that
+        delta-rs takes for another one.
         """
         if self.local is not None:
-            return False
+            return bool(_MISREAD & set(self.text)) and (self.local / "_delta_log").is_dir()
         return (
             not is_cloud(self.text)
             or "DATABRICKS_RUNTIME_VERSION" in os.environ

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.spark import executors, session
+from mnist_spark.spark import executors, failures
 from mnist_spark.verify.findings import Problem, What
 from mnist_spark.verify.rebuild import WINDOW, Shape, rebuild_window
 
@@ -66,7 +66,7 @@ def rebuild_all(
         try:
             rows = executors.run(spark, rebuild, WINDOW, len(wave))
         except PySparkException as error:
-            raise session.from_spark(error) from error
+            raise failures.from_spark(error) from error
         for of_images, of_labels, problems, images, labels in rows:
             sha256 = {"images": of_images, "labels": of_labels}
             found = [Problem(What(what), *rest) for what, *rest in json.loads(problems)]

@@ -77,7 +77,7 @@ def measure(count: int, folder: Path) -> None:
     job = WriteJob(target, dataset, schema, splits, 64, None, force=False)
     (folder / "table").mkdir()
     with step("commit the files"):
-        delta_columnar._commit(job, files)
+        delta_columnar.commit(job, files)
     with step("open the table, list its files"):
         assert len(DeltaTable(target.text).file_uris()) == count
     log = sum(path.stat().st_size for path in (folder / "table" / "_delta_log").iterdir())

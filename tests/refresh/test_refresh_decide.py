@@ -26,7 +26,7 @@ from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Source, Sources
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
-from mnist_spark.table.parquet import replacing
+from mnist_spark.table.parquet_writers import replacing
 from mnist_spark.table.target import Target
 from tests.support.faults import Fault, serve
 from tests.support.idxfiles import header, random_pair, ubytes, write_dataset
@@ -61,7 +61,7 @@ def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: s
     if kind == "delta":
         (home / "t").mkdir(exist_ok=True)
         files = [encode_range(task, job.schema, str(home / "t")) for task in job.tasks]
-        return delta_columnar._commit(job, files)
+        return delta_columnar.commit(job, files)
     with replacing(job) as folder:
         for task in job.tasks:
             encode_range(task, job.schema, str(folder))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnist_spark.errors import IdxError, SparkError
-from mnist_spark.spark import session
+from mnist_spark.spark import failures, session
 from mnist_spark.spark.java import find_java
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,14 +83,14 @@ Traceback (most recent call last):
 def test_our_error_comes_back_from_an_executor():
     line = "trailing bytes (file a.idx): expected 10 bytes, got 11 bytes"
     text = PYTHON_FAILURE.format(last=f"mnist_spark.errors.IdxError: {line}")
-    error = session.from_spark(RuntimeError(text))
+    error = failures.from_spark(RuntimeError(text))
     assert type(error) is IdxError
     assert str(error) == line
 
 
 def test_another_error_comes_back_as_its_last_line():
     text = PYTHON_FAILURE.format(last="ZeroDivisionError: division by zero")
-    error = session.from_spark(RuntimeError(text))
+    error = failures.from_spark(RuntimeError(text))
     assert type(error) is SparkError
     assert str(error) == "Spark failed: got ZeroDivisionError: division by zero"
 
@@ -105,7 +105,7 @@ def test_another_error_comes_back_as_its_last_line():
     ],
 )
 def test_a_missing_package_says_what_to_do(last):
-    error = session.from_spark(RuntimeError(PYTHON_FAILURE.format(last=last)))
+    error = failures.from_spark(RuntimeError(PYTHON_FAILURE.format(last=last)))
     assert type(error) is SparkError
     assert last in str(error)
     assert "--py-files" in str(error)
@@ -113,7 +113,7 @@ def test_a_missing_package_says_what_to_do(last):
 
 def test_an_error_of_the_jvm_comes_back_as_its_first_line():
     text = "[PATH_NOT_FOUND] Path does not exist: file:/x.\n\tat org.apache.spark.A\n\tat B"
-    error = session.from_spark(RuntimeError(text))
+    error = failures.from_spark(RuntimeError(text))
     assert str(error) == "Spark failed: got [PATH_NOT_FOUND] Path does not exist: file:/x."
 
 
@@ -127,7 +127,7 @@ Caused by: org.apache.spark.SparkException: Python worker exited unexpectedly (c
 Caused by: java.io.EOFException
 \t... 24 more
 """
-    error = session.from_spark(RuntimeError(text))
+    error = failures.from_spark(RuntimeError(text))
     assert str(error) == (
         "Spark failed: got org.apache.spark.SparkException:"
         " Python worker exited unexpectedly (crashed)"

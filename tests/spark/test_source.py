@@ -14,7 +14,7 @@ import mnist_spark
 from mnist_spark import MNIST
 from mnist_spark.errors import IdxError, UsageError
 from mnist_spark.idx import format as idx
-from mnist_spark.spark import session
+from mnist_spark.spark import failures
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_ranges_are_tasks(reader, pair):
 def test_bad_options_of_idx(reader, pair, options, message):
     with pytest.raises(PySparkException, match="mnist_spark") as caught:
         reader("idx", **(pair | options)).collect()
-    error = session.from_spark(caught.value)
+    error = failures.from_spark(caught.value)
     assert message in str(error)
     assert isinstance(error, UsageError | IdxError)
 
@@ -112,7 +112,7 @@ def test_what_an_executor_finds_wrong_arrives_as_our_error(reader, pair):
         stream.write(b"x")  # after planning
     with pytest.raises(PySparkException) as caught:
         frame.collect()
-    error = session.from_spark(caught.value)
+    error = failures.from_spark(caught.value)
     assert isinstance(error, IdxError)
     assert str(error).startswith("trailing bytes (file")
     assert "\n" not in str(error)
@@ -153,7 +153,7 @@ def test_a_schema_needs_no_download(reader, tmp_path):
 def test_bad_options_of_mnist(reader, options, message):
     with pytest.raises(PySparkException) as caught:
         reader("mnist", **options).collect()
-    assert message in str(session.from_spark(caught.value))
+    assert message in str(failures.from_spark(caught.value))
 
 
 def test_the_workflow_of_azure_open_datasets(spark, real_data, tmp_path):

@@ -22,7 +22,7 @@ from mnist_spark.ingestion import ingest
 from mnist_spark.ranges.plan import plan_ranges, split_size
 from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.refresh.run import refresh
-from mnist_spark.spark import session
+from mnist_spark.spark import failures, session
 from mnist_spark.spark.planned import PlannedFiles, planned
 from mnist_spark.verify import verify
 from tests.support.serverless import refuse
@@ -96,7 +96,7 @@ def answer(spark: SparkSession, order: dict[str, Any]) -> dict[str, Any]:
     except MnistSparkError as error:
         return {"error": type(error).__name__, "line": str(error)}
     except Exception as error:  # noqa: BLE001 - Spark's, if nobody of ours is between
-        found = session.from_spark(error)
+        found = failures.from_spark(error)
         return {"error": type(found).__name__, "line": str(found)}
 
 

@@ -221,7 +221,7 @@ def test_without_deltalake(tmp_path):
     code = """
 from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.table.target import Target
-import mnist_spark.table.parquet_columnar
+import mnist_spark.table.parquet_writers
 target = Target.parse("/tmp/table")
 print(choose_writer(Writer.AUTO, target, Format.PARQUET).writer)
 choice = choose_writer(Writer.AUTO, target, Format.DELTA)

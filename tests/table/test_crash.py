@@ -149,7 +149,7 @@ from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download.split import prepare
 from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.table.write import delta_columnar
+from mnist_spark.table import delta_columnar
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
@@ -164,7 +164,7 @@ for found in map(catalog.find, descriptions):
     work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
 print("ready", flush=True)
 for job, files in itertools.cycle(work):
-    delta_columnar._commit(job, files)
+    delta_columnar.commit(job, files)
 """
 
 

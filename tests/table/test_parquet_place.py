@@ -25,7 +25,8 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob
-from mnist_spark.table.parquet import METADATA, inspect, replacing
+from mnist_spark.table.parquet import METADATA, inspect
+from mnist_spark.table.parquet_writers import replacing
 from mnist_spark.table.target import Target
 from tests.support.faults import read_only
 from tests.support.idxfiles import random_pair, write_dataset
@@ -371,7 +372,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from tests.table import test_parquet_place as here
-from mnist_spark.table import parquet
+from mnist_spark.table import parquet_writers
 
 home, target, version = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 job = here.job(home, target)
@@ -400,7 +401,7 @@ def test_killed_in_mid_write(tmp_path, folder, make_job, existing):
         put(make_job(), 1)
         before = snapshot(folder / "t")
     code = """
-        with parquet.replacing(job) as new:
+        with parquet_writers.replacing(job) as new:
             here.fill(new, job, version)
             print("writing", flush=True)
             signal.pause()
@@ -426,11 +427,11 @@ def test_killed_right_after_the_exchange(tmp_path, folder, make_job, split):
     put(make_job(), 1)
     code = f"""
         job = here.job(home, target, split={split!r})
-        put_in_place = parquet._put_in_place
+        put_in_place = parquet_writers._put_in_place
         def die(new, path):
             put_in_place(new, path)
             os.kill(os.getpid(), signal.SIGKILL)
-        parquet._put_in_place = die
+        parquet_writers._put_in_place = die
         here.put(job, version)
     """
     with child(tmp_path, folder / "t", 2, code) as process:
@@ -482,7 +483,7 @@ def test_two_processes_take_turns_and_readers_always_find_a_table(tmp_path, fold
         sys.stdin.readline()
         with open({str(log)!r}, "a") as log:
             for _ in range(12):
-                with parquet.replacing(job) as new:
+                with parquet_writers.replacing(job) as new:
                     print(version, "in", file=log, flush=True)
                     here.fill(new, job, version)
                     print(version, "out", file=log, flush=True)

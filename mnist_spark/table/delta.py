@@ -1,0 +1,132 @@
+"""A Delta table through delta-rs: how it is opened, and whether delta-rs may write it."""
+
+from __future__ import annotations
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from mnist_spark.errors import TableError, UsageError
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.files import names_in
+from mnist_spark.table import parquet
+from mnist_spark.table.properties import Existing, strange_names
+from mnist_spark.table.target import MISWRITTEN, Target
+
+_SAFE_FEATURES = {"appendOnly", "invariants"}
+
+
+def place_of(target: Target) -> str:
+    """Path or URL, as delta-rs takes it.
+
+    Raises:
+        UsageError: the target is a catalog table.
+    """
+    if target.is_name:
+        raise UsageError(
+            "the writer columnar writes to folders and cloud storage only",
+            got=target,
+            hint="Use --writer spark",
+        )
+    return target.text
+
+
+def open_table(target: Target) -> DeltaTable | None:
+    """The Delta table at the target, or None if there is nothing.
+
+    Raises:
+        TableError: something else is there, or a table that delta-rs can't open.
+    """
+    folder = place_of(target)
+    url, options = storage.for_delta_rs(folder)
+    try:
+        return DeltaTable(url, storage_options=options)
+    except TableNotFoundError:
+        pass
+    except (DeltaError, OSError) as error:
+        raise TableError(
+            "cannot open the table", file=folder, got=storage.delta_reason(error)
+        ) from error
+    try:
+        others = strange_names(folder)
+    except OSError as error:
+        got = error.strerror or error
+        raise TableError("cannot read the target", file=folder, got=got) from error
+    if others:
+        raise TableError(
+            "the target is not a Delta table",
+            file=folder,
+            got=f"a folder with {others[0]} in it",
+            hint="Choose another target",
+        )
+    return None
+
+
+def open_existing(target: Target, what: str | None = None) -> DeltaTable:
+    """The Delta table at the target.
+
+    Args:
+        what: what only a Delta table has, for the error if there is none.
+
+    Raises:
+        TableError: there is none, or it can't be opened.
+    """
+    missing = "there is no table"
+    table = None
+    if target.local is None or (target.local / "_delta_log").is_dir():
+        table = open_table(target)
+    elif parquet.inspect(target) is not None:
+        missing = "a Parquet table"
+    if table is None and what is None:
+        raise TableError(missing, file=target)
+    if table is None:
+        raise TableError(f"only Delta tables {what}", file=target, got=missing)
+    return table
+
+
+def inspect(table: DeltaTable) -> Existing:
+    """What an open table says of itself."""
+    return Existing(table.metadata().configuration)
+
+
+def look(target: Target) -> tuple[str | None, DeltaTable | None]:
+    """Why delta-rs can't commit to what is at the target, or might break it; None if it can.
+
+    Returns:
+        that, and the table if it can be opened.
+
+    Raises:
+        TableError: as :func:`open_table`.
+    """
+    odd = sorted(MISWRITTEN & set(place_of(target)))
+    if odd:
+        return f"delta-rs cannot write to a path with {' '.join(odd)}", None
+    try:
+        table = open_table(target)
+    except TableError as error:
+        if _has_log(target):
+            return f"delta-rs {error.what}: {error.got}", None
+        raise
+    return (None if table is None else table_obstacle(table)), table
+
+
+def table_obstacle(table: DeltaTable) -> str | None:
+    """The same of an open table."""
+    protocol = table.protocol()
+    # Writer versions up to 2 know appendOnly and invariants only; from 7 on features are listed.
+    features = {*(protocol.writer_features or ()), *(protocol.reader_features or ())}
+    unknown = sorted(features - _SAFE_FEATURES)
+    if 2 < protocol.min_writer_version < 7:
+        unknown = [f"those of writer version {protocol.min_writer_version}"]
+    if unknown:
+        return f"delta-rs cannot write the table's features: {', '.join(unknown)}"
+    # An overwrite by delta-rs changes the schema but not what the table is partitioned by.
+    if table.metadata().partition_columns != ["split"]:
+        return "delta-rs cannot change by what the table is partitioned"
+    return None
+
+
+def _has_log(target: Target) -> bool:
+    try:
+        return "_delta_log" in names_in(target.text)
+    except OSError:
+        return False

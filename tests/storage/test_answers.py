@@ -1,0 +1,317 @@
+"""Answers of object stores that are lost or wrong: a run ends with its rows, once, or says why not.
+
+A proxy before moto and before Azurite breaks the connection after a request has been carried out,
+or answers 409, 412, 500 or 503 once, before or after that. The commit is the product's own, and so
+are the files; no Spark is needed to call them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.split import prepare
+from mnist_spark.errors import ConflictError, MnistSparkError, TableError
+from mnist_spark.storage import filesystem as storage
+from mnist_spark.table import delta, delta_columnar
+from mnist_spark.table.job import WriteJob
+from mnist_spark.table.target import Target
+from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.processes import Driver
+from tests.support.proxy import Fault, Proxy, proxied
+
+OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
+NEW = {"train": random_pair(20, 3, 2, seed=3), "test": random_pair(6, 3, 2, seed=4)}
+
+# What is answered instead of the store's own answer, and whether the store has had the request.
+ANSWERS = {
+    "lost": (None, True),
+    "cut before": (None, False),
+    **{f"{status}": (status, False) for status in (409, 412, 500, 503)},
+    **{f"{status} though done": (status, True) for status in (409, 412, 500, 503)},
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A bucket or container behind the proxy."""
+
+    url: str
+    proxy: Proxy
+
+
+@pytest.fixture(scope="module")
+def s3_proxy(s3_endpoint: str) -> Iterator[Proxy]:
+    import boto3
+
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=s3_endpoint, **keys).create_bucket(Bucket="answers")
+    with proxied(int(s3_endpoint.rpartition(":")[2])) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def azure_proxy(azure_for_tables) -> Iterator[Proxy]:
+    from azure.storage import blob
+
+    with blob.BlobServiceClient.from_connection_string(azure_for_tables.connection()) as client:
+        client.create_container("answers")
+    with proxied(azure_for_tables.port) as proxy:
+        yield proxy
+
+
+def s3_environment(proxy: Proxy) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+
+
+@pytest.fixture(params=["s3", "azure"])
+def store(request, monkeypatch, tmp_path) -> Store:
+    """A folder of its own, and this process' environment set for it."""
+    name = tmp_path.name
+    if request.param == "s3":
+        proxy = request.getfixturevalue("s3_proxy")
+        environment = s3_environment(proxy)
+        found = Store(f"s3://answers/{name}", proxy)
+    else:
+        proxy = request.getfixturevalue("azure_proxy")
+        server = request.getfixturevalue("azure_for_tables")
+        environment = {"AZURE_STORAGE_CONNECTION_STRING": server.connection(proxy.port)}
+        found = Store(f"az://answers/{name}", proxy)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    proxy.put(None)
+    return found
+
+
+@pytest.fixture
+def datasets(tmp_path) -> tuple[Dataset, Dataset]:
+    """Two of one name, with other bytes."""
+    old, new = (
+        write_dataset(tmp_path / name, pairs) for name, pairs in (("old", OLD), ("new", NEW))
+    )
+    return old, new
+
+
+def job_for(store: Store, dataset: Dataset, cache: Path, **options: Any) -> WriteJob:
+    return WriteJob(
+        target=Target.parse(f"{store.url}/t"),
+        dataset=dataset,
+        schema=catalog_schema(dataset, Layout.BINARY),
+        splits=prepare(dataset, dataset.splits, source=None, cache=cache),
+        parallelism=1,
+        range_count=None,
+        force=False,
+        **options,
+    )
+
+
+def write(job: WriteJob) -> int:
+    """What the writer ``columnar`` does, its tasks in this process."""
+    files = [encode_range(task, job.schema, job.target.text) for task in job.tasks]
+    return delta_columnar.commit(job, files)
+
+
+def write_again_if_refused(
+    store: Store, job: WriteJob, status: int | None, versions: int | None
+) -> int:
+    """A store that refuses a file has the run end before its commit; the next run needs no help.
+
+    Args:
+        versions: the table's latest before; None: it isn't there.
+    """
+    try:
+        return write(job)
+    except MnistSparkError:
+        assert status in (409, 412)
+    table = delta.open_table(job.target)
+    assert (None if table is None else table.version()) == versions
+    return write(job)
+
+
+def open_at(store: Store) -> DeltaTable:
+    place, options = storage.for_delta_rs(f"{store.url}/t")
+    return DeltaTable(place, storage_options=options)
+
+
+def runs(table: DeltaTable) -> list[tuple[int, str]]:
+    """Version and run of every ingest, the latest first."""
+    entries = [each for each in table.history() if "userMetadata" in each]
+    return [(each["version"], json.loads(each["userMetadata"])["run"]) for each in entries]
+
+
+def labels(table: DeltaTable) -> dict[str, bytes]:
+    reader = (
+        QueryBuilder()
+        .register("t", table)
+        .execute('SELECT "split", "label" FROM t ORDER BY "split", "index"')
+    )
+    rows = pa.table(reader.read_all()).to_pylist()
+    return {s: bytes(r["label"] for r in rows if str(r["split"]) == s) for s in ("test", "train")}
+
+
+def assert_written_once(store: Store, job: WriteJob, version: int, pairs: Any) -> None:
+    """One version is the run's; the table holds its rows and says so."""
+    table = open_at(store)
+    assert [each for each, run in runs(table) if run == job.run_id] == [version]
+    assert labels(table) == {name: pair[1][8:] for name, pair in pairs.items()}
+    noted = table.metadata().configuration
+    for split in job.splits:
+        for role, payload in zip(("images", "labels"), split.payloads, strict=True):
+            assert noted[f"mnist_spark.source.{split.name}.{role}.sha256"] == payload.sha256
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("what", ["creation", "rows", "properties", "checkpoint"])
+def test_of_the_commit(store, datasets, tmp_path, what, answer):
+    old, new = datasets
+    status, done = ANSWERS[answer]
+    job = job_for(store, old if what == "creation" else new, tmp_path / "cache")
+    pattern = f"PUT .*/{0:020}.json"
+    if what != "creation":
+        assert write(job_for(store, old, tmp_path / "cache")) == 1
+        pattern = f"PUT .*/{2 if what == 'rows' else 3:020}.json"
+    if what == "checkpoint":
+        table = open_at(store)
+        table.alter.set_table_properties({"delta.checkpointInterval": "1"})
+        pattern = r"PUT .*_delta_log/.*checkpoint"
+    store.proxy.put(Fault(pattern, status, done))
+    version = write(job)
+    assert len(store.proxy.hits()) == 1
+    assert_written_once(store, job, version, OLD if what == "creation" else NEW)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_of_a_data_file(store, datasets, tmp_path, answer):
+    old, new = datasets
+    status, done = ANSWERS[answer]
+    assert write(job_for(store, old, tmp_path / "cache")) == 1
+    job = job_for(store, new, tmp_path / "cache")
+    store.proxy.put(Fault(r"(PUT|POST) .*\.parquet", status, done))
+    version = write_again_if_refused(store, job, status, versions=1)
+    assert len(store.proxy.hits()) == 1
+    assert_written_once(store, job, version, NEW)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_of_staging(store, datasets, tmp_path, answer):
+    status, done = ANSWERS[answer]
+    job = job_for(store, datasets[0], tmp_path / "cache", staging=f"{store.url}/staged")
+    store.proxy.put(Fault(r"(PUT|POST) .*\.idx", status, done))
+    version = write_again_if_refused(store, job, status, versions=None)
+    assert len(store.proxy.hits()) == 1
+    assert_written_once(store, job, version, OLD)
+
+
+def test_all_answers_to_the_commit_are_lost(store, datasets, tmp_path):
+    """Nobody can know; so the error says how to find out."""
+    old, new = datasets
+    write(job_for(store, old, tmp_path / "cache"))
+    job = job_for(store, new, tmp_path / "cache")
+    files = [encode_range(task, job.schema, job.target.text) for task in job.tasks]
+    store.proxy.put(Fault(f"PUT .*/{2:020}.json", 403, done=True, times=10**6, then="."))
+    with pytest.raises(TableError, match=f"commit.*failed.*run {job.run_id}"):
+        delta_columnar.commit(job, files)
+    store.proxy.put(None)
+    assert runs(open_at(store))[0] == (2, job.run_id)
+
+
+def test_of_two_runs_the_later_names_the_other(store, datasets, tmp_path):
+    """One number, two runs: the second commits between the first's look and its commit."""
+    old, new = datasets
+    first = job_for(store, old, tmp_path / "cache", transaction=1)
+    write(first)
+    late, other = (job_for(store, new, tmp_path / "cache", transaction=2) for _ in range(2))
+    files = [encode_range(task, late.schema, late.target.text) for task in late.tasks]
+    store.proxy.put(Fault(f"PUT .*/{2:020}.json", None, done=True, hold=True))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(delta_columnar.commit, late, files)
+        store.proxy.wait_held()
+        try:
+            assert write(other) == 2
+        finally:
+            store.proxy.go_on()
+        with pytest.raises(ConflictError, match=f"version 2, by run {other.run_id}"):
+            answer.result()
+    assert_written_once(store, other, 2, NEW)
+
+
+def test_the_properties_cannot_be_written(store, datasets, tmp_path):
+    """The rows are committed by then, and the error says so."""
+    old, new = datasets
+    write(job_for(store, old, tmp_path / "cache"))
+    job = job_for(store, new, tmp_path / "cache")
+    store.proxy.put(Fault(f"PUT .*/{3:020}.json", 403, done=False, times=10**6))
+    with pytest.raises(TableError, match=r"the new version 2 of the table is committed, but.*403"):
+        write(job)
+    store.proxy.put(None)
+    table = open_at(store)
+    assert (table.version(), runs(table)[0]) == (2, (2, job.run_id))
+    assert write(job_for(store, new, tmp_path / "cache")) == 3
+    assert open_at(store).version() == 4
+
+
+@pytest.fixture(scope="module")
+def hadoop(s3_proxy, tmp_path_factory) -> Iterator[Driver]:
+    """A session whose connector to S3 goes through the proxy."""
+    environment = {
+        # By name: such a server has no name of its own for each bucket, as Amazon's has.
+        "AWS_ENDPOINT_URL": f"http://localhost:{s3_proxy.port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    clean = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+    driver = Driver(
+        tmp_path_factory.mktemp("answers") / "driver",
+        tables="s3a://answers",
+        environment=clean | environment,
+    )
+    driver.wait_ready()
+    yield driver
+    driver.close()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_of_a_commit_by_spark(hadoop, s3_proxy, datasets, tmp_path, monkeypatch, answer):
+    """The connector's PUT has no condition, and most answers are tried again by Amazon's SDK."""
+    old, _ = datasets
+    status, done = ANSWERS[answer]
+    for name, value in s3_environment(s3_proxy).items():
+        monkeypatch.setenv(name, value)
+    store = Store(f"s3://answers/{tmp_path.name}", s3_proxy)
+    s3_proxy.put(None)
+    write(job_for(store, old, tmp_path / "cache"))
+    order = {"cache": tmp_path / "cache", "layout": "binary", "writer": "spark"}
+    s3_proxy.put(Fault(f"PUT .*/{2:020}.json", status, done))
+    answered = hadoop.ingest(
+        dataset=f"{tmp_path}/new/dataset.toml", target=f"s3a://answers/{tmp_path.name}/t", **order
+    )
+    assert len(s3_proxy.hits()) == 1
+    table = open_at(store)
+    if "error" in answered:
+        # Nothing is committed, and the next run does it.
+        assert not done
+        assert str(status) in answered["line"]
+        assert table.version() == 1
+        assert labels(table) == {name: pair[1][8:] for name, pair in OLD.items()}
+    else:
+        assert runs(table)[0] == (answered["table_version"], answered["run_id"])
+        assert [version for version, _ in runs(table)] == [answered["table_version"], 1]
+        assert labels(table) == {name: pair[1][8:] for name, pair in NEW.items()}

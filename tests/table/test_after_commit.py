@@ -1,0 +1,76 @@
+"""What goes wrong after the commit: the error says that the new version is there, and its number.
+
+And what others have noted in the table's history, which the writer ``spark`` reads for its own run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deltalake import CommitProperties, DeltaTable
+
+from mnist_spark.errors import ConflictError, TableError
+from mnist_spark.history import history
+from mnist_spark.ingestion import ingest
+from tests.support.processes import until
+from tests.support.tables import dataset_of, difference, expected, normal
+
+
+@pytest.fixture
+def write(spark, tiny):
+    def run(target: Path, **options: object):
+        return ingest(
+            tiny.description,
+            target=target,
+            cache=tiny.cache,
+            layout="binary",
+            writer="spark",
+            spark=spark,
+            **options,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("text", ["mine", '["mnist_spark"]', "7", '{"run": 7}', ""])
+def test_notes_of_others_in_the_history(write, tmp_path, text):
+    path = tmp_path / "t"
+    first = write(path, transaction=1)
+    told = CommitProperties(custom_metadata={"userMetadata": text})
+    table = DeltaTable(path)
+    table.alter.set_table_properties(
+        {"others": "note"}, raise_if_not_exists=False, commit_properties=told
+    )
+    # Delta passes over a transaction that the table has; so our commit isn't the latest.
+    by = f"version {first.table_version}, by run {first.run_id}"
+    with pytest.raises(ConflictError, match=f"another run has written the table.*{by}"):
+        write(path, transaction=1)
+
+
+def test_a_commit_that_counts_no_rows(write, spark, tiny, tmp_path):
+    path, key = tmp_path / "t", "spark.databricks.delta.history.metricsEnabled"
+    spark.conf.set(key, "false")
+    try:
+        with pytest.raises(TableError, match="the new version 1 of the table is committed, but"):
+            write(path)
+    finally:
+        spark.conf.unset(key)
+    assert history(path)[0].version == 1
+    assert not difference(normal(dataset_of(path).to_table()), expected(tiny.dataset, "binary"))
+
+
+def test_the_jvm_killed_after_the_commit(drivers, tiny, tmp_path):
+    (driver,), path = drivers.take(1), tmp_path / "t"
+    options = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
+    driver.start(target=path, writer="spark", **options)
+    commit = path / "_delta_log" / f"{1:020}.json"
+    until(commit.exists, "the commit", pause=0)
+    next(process for process in driver.tree() if "java" in process.name()).kill()
+    answer = driver.answer()
+    driver.kill()
+    if "error" in answer:
+        assert "the new version 1 of the table is committed, but" in answer["line"]
+    else:
+        assert answer["table_version"] == 1
+    assert not difference(normal(dataset_of(path).to_table()), expected(tiny.dataset, "binary"))
