@@ -76,7 +76,7 @@ class Header:
     @property
     def size(self) -> int:
         """Bytes of the header itself."""
-        return 4 + 4 * len(self.shape)
+        return header_size(len(self.shape))
 
     @property
     def payload_size(self) -> int:
@@ -87,6 +87,11 @@ class Header:
         """The header's bytes, as they stand at the start of a file."""
         rank = len(self.shape)
         return struct.pack(f">BBBB{rank}I", 0, 0, _TYPE_CODES[self.dtype], rank, *self.shape)
+
+
+def header_size(rank: int) -> int:
+    """Bytes of the header of a file with so many dimensions."""
+    return 4 + 4 * rank
 
 
 def read_header(stream: IO[bytes], file: object) -> Header:

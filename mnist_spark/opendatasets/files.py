@@ -11,8 +11,9 @@ from uuid import uuid4
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import File
-from mnist_spark.download import cache as caching
+from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.opendatasets.mount import Mount, temporary_folder
 
@@ -78,12 +79,8 @@ class FileDataset:
                 file=", ".join(map(str, existing)),
                 hint="overwrite=True replaces it",
             )
-        fetched = fetch(
-            self.dataset,
-            self.dataset.select(self.splits),
-            source=self.source,
-            cache=caching.cache_folder(self.cache),
-        )
+        inputs = Inputs.chosen(self.source, self.cache)
+        fetched = fetch(self.dataset, self.dataset.select(self.splits), inputs)
         for file, path in zip(self._files(), paths, strict=True):
             _copy(fetched[file.name], file, path)
         return [str(path) for path in paths]
@@ -111,11 +108,11 @@ def _copy(fetched: Fetched, file: File, path: Path) -> None:
         try:
             if fetched.file.gzipped == file.gzipped:
                 shutil.copyfile(fetched.path, new)
-                caching.check(new, fetched.file)
+                check_file(new, fetched.file)
             else:
                 # The source has it in the other form: its name shall be true all the same.
                 _convert(fetched.path, new, compress=file.gzipped)
-                caching.check(new, File(file.name, file.payload_size))
+                check_file(new, File(file.name, file.payload_size))
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
