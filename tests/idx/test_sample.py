@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.idx import digits, sample
 from mnist_spark.idx import format as idx
-from mnist_spark.idx import sample
 
 Array = npt.NDArray[np.uint8]
 
@@ -36,12 +36,12 @@ GOLDEN = {
 def _banks() -> Iterator[None]:
     """Drawing a bank takes half a second: once per seed and split is enough here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "_bank", cache(sample._bank))
+        patch.setattr(digits, "_bank", cache(digits._bank))
         yield
 
 
 def records(count: int, seed: int = 0, split: int = 0) -> tuple[Array, Array]:
-    blocks = list(sample.blocks(count, seed, split))
+    blocks = list(digits.blocks(count, seed, split))
     return tuple(np.concatenate(part) for part in zip(*blocks, strict=True))  # type: ignore[return-value]
 
 
@@ -71,8 +71,8 @@ def test_records_are_the_same_everywhere(split: int) -> None:
 
 
 def test_a_bank_does_not_depend_on_what_was_drawn_before() -> None:
-    again = sample._bank.__wrapped__(0, 1)  # type: ignore[attr-defined]
-    for first, second in zip(sample._bank(0, 1), again, strict=True):
+    again = digits._bank.__wrapped__(0, 1)  # type: ignore[attr-defined]
+    for first, second in zip(digits._bank(0, 1), again, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
@@ -81,7 +81,7 @@ def test_a_bank_does_not_depend_on_what_was_drawn_before() -> None:
 def test_fewer_records_are_the_first_of_more(count: int, split: int) -> None:
     whole = records(2500, split=split)
     if count == 0:
-        assert list(sample.blocks(0, 0, split)) == []
+        assert list(digits.blocks(0, 0, split)) == []
         return
     for few, many in zip(records(count, split=split), whole, strict=True):
         np.testing.assert_array_equal(few, many[:count])
