@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mnist_spark.download import inventory
-from mnist_spark.download.cache import PAYLOADS, cache_folder
+from mnist_spark.download.cache import PAYLOADS
 from mnist_spark.download.entries import Entry, State, entries
+from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import IntegrityError, UsageError, printable
 
 

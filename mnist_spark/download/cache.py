@@ -20,7 +20,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +28,13 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 import filelock
-import platformdirs
 
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import sha256_of
-from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, UsageError
+from mnist_spark.download.inputs import CACHE_VARIABLE
+from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError
 from mnist_spark.storage import replacing as files
 
-VARIABLE = "MNIST_SPARK_CACHE"
 PAYLOADS = "payloads"
 
 T = TypeVar("T")
@@ -70,28 +68,6 @@ class Origin:
     sha256: str
     etag: str | None = None
     last_modified: str | None = None
-
-
-def cache_folder(option: str | os.PathLike[str] | None = None) -> Path:
-    """The cache folder: the option, else ``MNIST_SPARK_CACHE``, else the platform's own.
-
-    Returns:
-        an absolute path; the folder may not exist yet.
-
-    Raises:
-        UsageError: there is no home folder to put it in.
-    """
-    try:
-        chosen = (
-            option
-            or os.environ.get(VARIABLE)
-            or platformdirs.user_cache_path("mnist-spark", appauthor=False)
-        )
-        return Path(chosen).expanduser().absolute()
-    except RuntimeError as error:  # what pathlib raises for ~ without a home
-        raise UsageError(
-            "no cache folder", got=error, hint=f"Name one with --cache or {VARIABLE}"
-        ) from error
 
 
 def published_path(cache: Path, dataset: str, file: File) -> Path:
@@ -248,7 +224,7 @@ def unusable(kind: type[MnistSparkError], error: OSError, path: Path) -> MnistSp
         "cannot use the cache",
         file=path,
         got=error.strerror or type(error).__name__,
-        hint=f"Choose a writable folder with enough space: --cache or {VARIABLE}",
+        hint=f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}",
     )
 
 

@@ -217,12 +217,7 @@ class _Search:
         return None
 
     def _from_mirror(self, base: str, folder: Path, attempts: int | None) -> Fetched:
-        """Downloads, checks and puts in place. For holders of the file's lock.
-
-        Raises:
-            UnusableError: the mirror doesn't have it, or not as it should be.
-            OSError: the cache can't be written.
-        """
+        """Downloads, checks and puts in place. For holders of the file's lock."""
         missing = UnusableError("not found", missing=True)
         for place in self.candidates:
             try:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mnist_spark.download.cache import cache_folder
+import platformdirs
+
+from mnist_spark.errors import UsageError
 
 SOURCE_VARIABLE = "MNIST_SPARK_SOURCE"
+CACHE_VARIABLE = "MNIST_SPARK_CACHE"
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,25 @@ class Inputs:
         if source is None and dataset is not None and not dataset.endswith(".toml"):
             source = os.environ.get(SOURCE_VARIABLE) or None
         return cls(None if source is None else os.fspath(source), cache_folder(cache))
+
+
+def cache_folder(option: str | os.PathLike[str] | None = None) -> Path:
+    """The cache folder: the option, else ``MNIST_SPARK_CACHE``, else the platform's own.
+
+    Returns:
+        an absolute path; the folder may not exist yet.
+
+    Raises:
+        UsageError: there is no home folder to put it in.
+    """
+    try:
+        chosen = (
+            option
+            or os.environ.get(CACHE_VARIABLE)
+            or platformdirs.user_cache_path("mnist-spark", appauthor=False)
+        )
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:  # what pathlib raises for ~ without a home
+        raise UsageError(
+            "no cache folder", got=error, hint=f"Name one with --cache or {CACHE_VARIABLE}"
+        ) from error

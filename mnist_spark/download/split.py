@@ -15,6 +15,7 @@ from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import Pair, open_pair
+from mnist_spark.idx.read import count_labels
 
 
 class Steps(dict[str, float]):
@@ -130,7 +131,7 @@ def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -
 def _count_labels(dataset: catalog.Dataset, pair: Pair) -> tuple[int, ...]:
     stream, header = idx.open_payload(pair.labels)
     with stream:
-        counts = idx.count_labels(
+        counts = count_labels(
             stream, header, len(dataset.classes), pair.labels, dataset.first_label
         )
     return tuple(counts.tolist())

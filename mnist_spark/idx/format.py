@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -42,7 +41,6 @@ ELEMENT_TYPES: dict[int, np.dtype[np.generic]] = {
 """Type code (third byte of the magic number) → dtype as stored, big-endian."""
 
 _TYPE_CODES = {dtype: code for code, dtype in ELEMENT_TYPES.items()}
-_CHUNK_BYTES = 1 << 20
 _MAX_RECORD_BYTES = (1 << 63) - 1  # what file offsets and NumPy can count
 
 
@@ -211,20 +209,6 @@ def read_records(
         raise IdxError("more dimensions than NumPy has", file=file, got=error) from error
 
 
-def iter_records(
-    stream: IO[bytes], header: Header, file: object
-) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """All records in bounded chunks of about 1 MiB.
-
-    Yields:
-        the first record's index and an array as from :func:`read_records`.
-    """
-    step = max(1, _CHUNK_BYTES // header.record_size)
-    for start in range(0, header.records, step):
-        stop = min(start + step, header.records)
-        yield start, read_records(stream, header, start, stop, file)
-
-
 def check_pair(
     images: Header,
     labels: Header,
@@ -257,39 +241,6 @@ def check_pair(
             expected=f"{images.records:,} labels as in {image_file}",
             got=f"{labels.records:,}",
         )
-
-
-def count_labels(
-    stream: IO[bytes], header: Header, classes: int, file: object, first_label: int = 0
-) -> npt.NDArray[np.int64]:
-    """How often each class occurs.
-
-    Args:
-        header: of rank 1, or of rank 2, whose first column is the class.
-        classes: number of classes.
-        first_label: the first class's label; valid are this one and the ``classes - 1`` after it.
-
-    Returns:
-        counts, shape ``(classes,)``, int64.
-
-    Raises:
-        IdxError: a label outside the classes, with the record that has it.
-    """
-    counts = np.zeros(classes, np.int64)
-    last_label = first_label + classes - 1
-    for first, records in iter_records(stream, header, file):
-        labels = records.reshape(len(records), -1)[:, 0]
-        bad = np.flatnonzero(~np.isin(labels, np.arange(first_label, last_label + 1)))
-        if bad.size:
-            raise IdxError(
-                "label outside the classes",
-                file=file,
-                record_range=f"[{first + int(bad[0])}]",
-                expected=f"{first_label} to {last_label}",
-                got=labels[bad[0]],
-            )
-        counts += np.bincount(labels.astype(np.int64) - first_label, minlength=classes)
-    return counts
 
 
 def _read_exactly(stream: IO[bytes], size: int, field: str, file: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading files, gzipped or not: decompression, chosen elements, and a whole file as an array."""
+"""Reading files: decompression, chosen elements, label counts, a whole file as an array."""
 
 from __future__ import annotations
 
@@ -85,6 +85,53 @@ def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
         raise IntegrityError(
             "payload size", file=file, expected=f"{size:,} bytes", got=f"{total:,} bytes"
         )
+
+
+def iter_records(
+    stream: IO[bytes], header: idx.Header, file: object
+) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    """All records in bounded chunks of about 1 MiB.
+
+    Yields:
+        the first record's index and an array as from :func:`mnist_spark.idx.format.read_records`.
+    """
+    step = max(1, _CHUNK_BYTES // header.record_size)
+    for start in range(0, header.records, step):
+        stop = min(start + step, header.records)
+        yield start, idx.read_records(stream, header, start, stop, file)
+
+
+def count_labels(
+    stream: IO[bytes], header: idx.Header, classes: int, file: object, first_label: int = 0
+) -> npt.NDArray[np.int64]:
+    """How often each class occurs.
+
+    Args:
+        header: of rank 1, or of rank 2, whose first column is the class.
+        classes: number of classes.
+        first_label: the first class's label; valid are this one and the ``classes - 1`` after it.
+
+    Returns:
+        counts, shape ``(classes,)``, int64.
+
+    Raises:
+        IdxError: a label outside the classes, with the record that has it.
+    """
+    counts = np.zeros(classes, np.int64)
+    last_label = first_label + classes - 1
+    for first, records in iter_records(stream, header, file):
+        labels = records.reshape(len(records), -1)[:, 0]
+        bad = np.flatnonzero(~np.isin(labels, np.arange(first_label, last_label + 1)))
+        if bad.size:
+            raise IdxError(
+                "label outside the classes",
+                file=file,
+                record_range=f"[{first + int(bad[0])}]",
+                expected=f"{first_label} to {last_label}",
+                got=labels[bad[0]],
+            )
+        counts += np.bincount(labels.astype(np.int64) - first_label, minlength=classes)
+    return counts
 
 
 def read_elements(path: str, records: Positions, columns: Sequence[int], out: Values) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download import cache as caching
+from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import open_content
@@ -125,7 +126,7 @@ def _find(file: File, dataset: Dataset, source: str | None, cache: str | None) -
     try:
         folders = [_folder(place) for place in ([source] if source else dataset.mirrors)]
         candidates = [folder / file.name for folder in folders if folder is not None]
-        candidates.append(caching.published_path(caching.cache_folder(cache), dataset.name, file))
+        candidates.append(caching.published_path(cache_folder(cache), dataset.name, file))
         return next((path for path in candidates if path.is_file()), None)
     except (OSError, RuntimeError, ValueError, MnistSparkError):
         return None
@@ -154,7 +155,7 @@ def _origin(
     if source is not None:
         return redact(source) if "://" in source else source
     try:
-        path = caching.published_path(caching.cache_folder(cache), dataset.name, splits[0].images)
+        path = caching.published_path(cache_folder(cache), dataset.name, splits[0].images)
         origin = caching.read_origin(path)
     except MnistSparkError:
         origin = None

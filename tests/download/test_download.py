@@ -24,10 +24,9 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import fetch as download
 from mnist_spark.download import limits
-from mnist_spark.download.cache import cache_folder
 from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import Fetched, fetch
-from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.inputs import Inputs, cache_folder
 from mnist_spark.errors import CatalogError, DownloadError, UsageError
 from tests.support.faults import (
     ALL_KNOWN,
@@ -571,7 +570,7 @@ import sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download.fetch import fetch
-from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.inputs import Inputs, cache_folder
 from mnist_spark.download.transfer import limits
 limits.READ_SECONDS = 600
 dataset = catalog.find(sys.argv[1])

@@ -32,7 +32,7 @@ from mnist_spark.download import cache, inventory
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError, UsageError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.idx.read import inflate
+from mnist_spark.idx.read import count_labels, inflate
 from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges, split_size
 from mnist_spark.ranges.transport import plan_tasks
 from mnist_spark.refresh import reader
@@ -99,7 +99,7 @@ def run_header(data: bytes) -> None:
     stream.seek(found.size)
     if len(found.shape) == 1:
         with contextlib.suppress(MnistSparkError):
-            counts = idx.count_labels(stream, found, 10, "f")
+            counts = count_labels(stream, found, 10, "f")
             assert counts.sum() == found.records
     idx.check_payload_size(found, len(data), "f")
     assert expected[2]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mnist_spark.errors import IdxError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import count_labels, iter_records
 from tests.support.idxfiles import TYPES, header, parse, payload, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
@@ -250,7 +251,7 @@ def test_iter_records_yields_each_record_once_in_bounded_chunks(shape):
     stream = io.BytesIO(ubytes(values))
     found = idx.read_header(stream, "f")
     at = 0
-    for first, records in idx.iter_records(stream, found, "f"):
+    for first, records in iter_records(stream, found, "f"):
         assert first == at
         assert 0 < records.nbytes <= max(1 << 20, found.record_size)
         np.testing.assert_array_equal(records, values[at : at + len(records)])
@@ -286,7 +287,7 @@ def test_pairs_with_several_values_per_label():
 
 def count(data: bytes, classes: int, first_label: int = 0) -> list[int]:
     stream = io.BytesIO(data)
-    counts = idx.count_labels(stream, idx.read_header(stream, "f"), classes, "f", first_label)
+    counts = count_labels(stream, idx.read_header(stream, "f"), classes, "f", first_label)
     assert counts.dtype == np.int64
     return counts.tolist()
 
