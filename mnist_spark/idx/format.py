@@ -209,40 +209,6 @@ def read_records(
         raise IdxError("more dimensions than NumPy has", file=file, got=error) from error
 
 
-def check_pair(
-    images: Header,
-    labels: Header,
-    image_file: object,
-    label_file: object,
-    label_columns: int = 1,
-) -> None:
-    """Checks that two files belong together: images of rank 3 and as many labels.
-
-    Args:
-        label_columns: values per record: 1 for labels of rank 1, more for labels of rank 2.
-
-    Raises:
-        IdxError: wrong rank, another number of values per label, or another count of records.
-    """
-    for header, rank, role, file in (
-        (images, 3, "images", image_file),
-        (labels, 1 if label_columns == 1 else 2, "labels", label_file),
-    ):
-        if len(header.shape) != rank:
-            raise IdxError(f"rank of {role}", file=file, expected=rank, got=len(header.shape))
-    if label_columns > 1 and labels.record_shape != (label_columns,):
-        raise IdxError(
-            "values per label", file=label_file, expected=label_columns, got=labels.shape[1]
-        )
-    if images.records != labels.records:
-        raise IdxError(
-            "images and labels differ in number",
-            file=label_file,
-            expected=f"{images.records:,} labels as in {image_file}",
-            got=f"{labels.records:,}",
-        )
-
-
 def _read_exactly(stream: IO[bytes], size: int, field: str, file: object) -> bytes:
     parts: list[bytes] = []
     missing = size

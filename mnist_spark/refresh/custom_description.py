@@ -14,6 +14,7 @@ from mnist_spark.catalog import toml
 from mnist_spark.download.check import sha256_of
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import check_pair
 from mnist_spark.idx.read import inflate, open_content
 from mnist_spark.refresh.config import CustomDataset
 
@@ -83,7 +84,7 @@ def describe(dataset: CustomDataset, found: Mapping[str, FoundFile]) -> str:
     first = next(iter(dataset.splits))
     for split in dataset.splits:
         images, labels = found[f"{split}-images"], found[f"{split}-labels"]
-        idx.check_pair(images.header, labels.header, images.file.name, labels.file.name)
+        check_pair(images.header, labels.header, images.file.name, labels.file.name)
         shape, other = images.header.record_shape, found[f"{first}-images"].header.record_shape
         if shape != other:
             raise IdxError(

@@ -21,6 +21,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.idx import digits, sample
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import check_pair
 from mnist_spark.idx.read import count_labels
 
 Array = npt.NDArray[np.uint8]
@@ -129,7 +130,7 @@ def test_files_are_valid_idx(tmp_path: Path) -> None:
         images, images_header = idx.open_payload(tmp_path / split.images.name)
         labels, labels_header = idx.open_payload(tmp_path / split.labels.name)
         with images, labels:
-            idx.check_pair(images_header, labels_header, images.name, labels.name)
+            check_pair(images_header, labels_header, images.name, labels.name)
             assert images_header.record_shape == dataset.image_shape == (28, 28)
             counts = count_labels(labels, labels_header, len(dataset.classes), labels.name)
         assert counts.min() > 0, "ten records are enough for every class"
