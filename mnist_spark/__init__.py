@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mnist_spark.catalog.dataset import datasets
-    from mnist_spark.idx.load import load_data
+    from mnist_spark.idx.read import load_data
     from mnist_spark.idx.sample import write_sample
     from mnist_spark.ingestion import ingest
     from mnist_spark.opendatasets.datasets import EMNIST, KMNIST, MNIST, QMNIST, FashionMNIST
@@ -67,7 +67,7 @@ _MODULES = {
     "datasets": "catalog.dataset",
     "ingest": "ingestion",
     "iter_table": "table.load",
-    "load_data": "idx.load",
+    "load_data": "idx.read",
     "load_table": "table.load",
     "plot_classes": "pictures.plots",
     "plot_digits": "pictures.plots",

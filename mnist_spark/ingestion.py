@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import UsageError, one_of
 from mnist_spark.ranges.transport import Transport, choose_transport
@@ -85,16 +85,9 @@ def ingest(
         raise UsageError("only Delta tables have transactions", got=f"format {table_format}")
     if ranges is not None and ranges < 1:
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
-    if source is None:
-        source = catalog.default_source(dataset)
     steps = Steps()
-    prepared = prepare(
-        found,
-        wanted,
-        source=None if source is None else os.fspath(source),
-        cache=cache_folder(cache),
-        steps=steps,
-    )
+    inputs = Inputs.chosen(source, cache, dataset=dataset)
+    prepared = prepare(found, wanted, inputs, steps=steps)
     with steps("session"):
         needs_delta = (table_format, choice.writer) == (Format.DELTA, Writer.SPARK)
         # Spark's own writer does its work in the JVM, which then needs its compiler.

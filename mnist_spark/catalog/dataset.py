@@ -6,7 +6,6 @@ one's own describe any other pair of IDX files.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,7 +21,6 @@ __all__ = [
     "File",
     "Split",
     "datasets",
-    "default_source",
     "find",
 ]
 
@@ -63,11 +61,3 @@ def find(name: str) -> Dataset:
     if len(found) != 1:
         raise CatalogError("not one dataset", file=path, expected="one table", got=len(found))
     return next(iter(found.values()))
-
-
-def default_source(name: str) -> str | None:
-    """Where a dataset's files are if nobody says: ``$MNIST_SPARK_SOURCE``, if it's of the catalog.
-
-    A dataset's own description says where its files are.
-    """
-    return None if name.endswith(".toml") else os.environ.get("MNIST_SPARK_SOURCE") or None

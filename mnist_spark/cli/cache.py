@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mnist_spark.download import inventory
-from mnist_spark.download.cache import PAYLOADS, cache_folder
-from mnist_spark.download.inventory import State
+from mnist_spark.download.cache import PAYLOADS
+from mnist_spark.download.entries import Entry, State, entries
+from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import IntegrityError, UsageError, printable
 
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _list(cache: Path) -> None:
-    found = [e for e in inventory.entries(cache) if e.state not in (State.RECORD, State.LOCK)]
+    found = [e for e in entries(cache) if e.state not in (State.RECORD, State.LOCK)]
     for entry in found:
         when = datetime.fromtimestamp(entry.modified, UTC).strftime("%Y-%m-%d %H:%M")
         name = f"{entry.dataset}/{entry.path.name}"
@@ -78,7 +79,7 @@ def _clean(cache: Path, *, everything: bool) -> None:
     print(f"{printable(str(cache))}: removed {_sum(removed)}")
 
 
-def _sum(found: list[inventory.Entry]) -> str:
+def _sum(found: list[Entry]) -> str:
     payloads = sum(entry.dataset == PAYLOADS for entry in found)
     published = len(found) - payloads
     return f"{published} files and {payloads} payloads, {_size(sum(e.size for e in found))}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.arguments import add_dataset, add_source
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.opendatasets.files import FileDataset
 
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     """Put a dataset's published files, verified, into a folder."""
     dataset = catalog.find(args.dataset)
     splits = tuple(split.name for split in dataset.select(args.split or catalog.ALL_SPLITS))
-    source = args.source or catalog.default_source(args.dataset)
+    source = Inputs.chosen(args.source or None, args.cache, dataset=args.dataset).source
     files = FileDataset(dataset, splits, source, args.cache)
     for path in files.download(args.to, overwrite=True):
         print(path)

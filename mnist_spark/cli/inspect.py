@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import os
 import zlib
 from pathlib import Path
 from typing import IO
 
 from mnist_spark.errors import IdxError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import is_gzip, open_content
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,18 +22,16 @@ def run(args: argparse.Namespace) -> None:
     """Show an IDX file's header, shape, type and digest."""
     path: Path = args.file
     try:
-        with open(path, "rb") as raw:
-            gzipped = raw.read(2) == b"\x1f\x8b"
-            size = os.fstat(raw.fileno()).st_size
-        with gzip.open(path) if gzipped else open(path, "rb") as stream:
-            header = idx.read_header(stream, path)  # type: ignore[arg-type]
+        gzipped = is_gzip(path)
+        with open_content(path) as stream:
+            header = idx.read_header(stream, path)
             print(f"file     {path}{' (gzip)' if gzipped else ''}")
             print(f"magic    0x{header.pack()[:4].hex()}")
             print(f"type     {header.dtype.newbyteorder('=').name}")
             print(f"shape    {' × '.join(map(str, header.shape))}")
             if not gzipped:
-                idx.check_payload_size(header, size, path)
-            sha256 = _digest(stream, header, path)  # type: ignore[arg-type]
+                idx.check_payload_size(header, path.stat().st_size, path)
+            sha256 = _digest(stream, header, path)
     except (OSError, EOFError, zlib.error) as error:
         raise IdxError("cannot read the file", file=path, got=error) from error
     print(f"payload  {header.payload_size:,} bytes, sha256 {sha256}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.arguments import add_source
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, UsageError
 
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         dataset = catalog.find(args.dataset)
         splits = tuple(split.name for split in dataset.splits)
-        source = args.source or catalog.default_source(args.dataset)
+        source = Inputs.chosen(args.source or None, args.cache, dataset=args.dataset).source
         figure = preview(TabularDataset(dataset, splits, source, args.cache))
     try:
         figure.savefig(path, format="png")

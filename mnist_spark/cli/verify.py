@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError
 from mnist_spark.spark import session
 from mnist_spark.table.report import write_whole
@@ -35,11 +35,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Rebuild the source's bytes from a table, and compare their SHA-256."""
+    inputs = Inputs.chosen(args.source or None, args.cache, dataset=args.dataset or "")
     report = verify(
         args.target,
         dataset=args.dataset,
-        source=args.source or catalog.default_source(args.dataset or ""),
-        cache=args.cache,
+        source=inputs.source,
+        cache=inputs.cache,
         spark=None if args.master is None else session.session(args.master, delta=False),
     )
     print(report.summary())

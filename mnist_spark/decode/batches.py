@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from mnist_spark.catalog.schema import Layout, TableSchema
 from mnist_spark.decode.payload import OpenSlice, open_slice
 from mnist_spark.errors import IdxError, LayoutError
-from mnist_spark.idx.format import check_pair
+from mnist_spark.idx.pair import check_pair
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import RangeTask
 

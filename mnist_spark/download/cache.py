@@ -1,4 +1,4 @@
-"""The cache folder: where files are put, how they are checked, locked and put in place.
+"""The cache folder: where files are put, how they are obtained, locked and put in place.
 
 ::
 
@@ -10,38 +10,37 @@
 
 What is in it: :mod:`mnist_spark.download.inventory`.
 
-Names that begin with a dot are locks and temporary files. What has no dot is complete: it got
-there by a rename. Readers need no lock and no right to write, but check what they read.
+Names that begin with a dot are locks and temporary files. Files whose names don't are complete, as
+they got them by a rename. Readers need no lock and no right to write, but check what they read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
-import os
 import re
-import secrets
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import filelock
-import platformdirs
 
 from mnist_spark.catalog.dataset import File
-from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, UsageError
+from mnist_spark.download.check import sha256_of
+from mnist_spark.download.inputs import CACHE_VARIABLE
+from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError
+from mnist_spark.storage import replacing as files
 
-VARIABLE = "MNIST_SPARK_CACHE"
 PAYLOADS = "payloads"
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 _log = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 20
 _LOCK_POLL_SECONDS = 0.2
 LOCK_NOTICE_SECONDS = 5.0
 """After so long, whoever waits for a lock says so, once."""
@@ -71,29 +70,7 @@ class Origin:
     last_modified: str | None = None
 
 
-def cache_folder(option: str | os.PathLike[str] | None = None) -> Path:
-    """The cache folder: the option, else ``MNIST_SPARK_CACHE``, else the platform's own.
-
-    Returns:
-        an absolute path; the folder may not exist yet.
-
-    Raises:
-        UsageError: there is no home folder to put it in.
-    """
-    try:
-        chosen = (
-            option
-            or os.environ.get(VARIABLE)
-            or platformdirs.user_cache_path("mnist-spark", appauthor=False)
-        )
-        return Path(chosen).expanduser().absolute()
-    except RuntimeError as error:  # what pathlib raises for ~ without a home
-        raise UsageError(
-            "no cache folder", got=error, hint=f"Name one with --cache or {VARIABLE}"
-        ) from error
-
-
-def place(cache: Path, dataset: str, file: File) -> Path:
+def published_path(cache: Path, dataset: str, file: File) -> Path:
     """Where the published file belongs: ``<cache>/<dataset>/<file name>``.
 
     Raises:
@@ -113,89 +90,45 @@ def place(cache: Path, dataset: str, file: File) -> Path:
     return cache / dataset / file.name
 
 
-def check(path: Path, file: File) -> str:
-    """Checks a published file on disk by all that the catalog knows of it.
+def obtain(
+    paths: Sequence[Path],
+    find: Callable[[Path], T | None],
+    make: Callable[[], R],
+    *,
+    error: type[MnistSparkError],
+    poll: Callable[[], None] = lambda: None,
+) -> T | R:
+    """What the cache has, else what is made for it: by one process, however many want it.
 
-    That is its size, and SHA-256, else MD5, else the gzip format's own CRC and the payload's size.
-
-    Returns:
-        its hex SHA-256.
-
-    Raises:
-        IntegrityError: one of them differs.
-        OSError: the file isn't there or can't be read.
-    """
-    size = file.size if file.size is not None or file.gzipped else file.payload_size
-    with open(path, "rb") as stream:
-        found_size = os.fstat(stream.fileno()).st_size
-        if size is not None and found_size != size:
-            raise IntegrityError(
-                "size", file=path, expected=f"{size:,} bytes", got=f"{found_size:,} bytes"
-            )
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        if file.sha256 is not None:
-            compare_digests("SHA-256", path, file.sha256, sha256)
-        elif file.md5 is not None:
-            stream.seek(0)
-            # Against damage, not against an attacker: FIPS builds of OpenSSL allow it only so.
-            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-            compare_digests("MD5", path, file.md5, md5.hexdigest())
-        elif file.gzipped:
-            stream.seek(0)
-            for _ in inflate(stream, file.payload_size, path):
-                pass
-    return sha256
-
-
-def compare_digests(what: str, file: object, expected: str | None, got: str) -> None:
-    """Raises IntegrityError unless the digests are equal; None stands for an unknown one."""
-    if expected is not None and expected != got:
-        raise IntegrityError(what, file=file, expected=expected, got=got)
-
-
-def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
-    """Decompresses gzip, one or more members, in chunks of at most 1 MiB.
+    Files are put in place whole, so looking needs no lock. That serves caches that are read-only,
+    and many processes at once.
 
     Args:
-        size: bytes that must come out; one more and it stops (gzip bomb).
-        file: the file's name, for errors.
-
-    Raises:
-        IntegrityError: not gzip, damaged (CRC), truncated, followed by something else, or of
-            another decompressed size.
+        paths: where it may be, best first. The lock is that of the first.
+        find: looks at a path; None if there is nothing to be used, IntegrityError if it is damaged.
+        make: puts it in place, see :func:`replacing`; called with the lock.
+        error: what to raise if the cache can't be used.
+        poll: called while waiting for the lock; may raise to give up.
     """
-    engine = zlib.decompressobj(31)  # 31: the gzip format, header and trailer checked
-    members = total = 0
-    fresh = True  # nothing of the current member seen yet
-    while data := stream.read(_CHUNK_BYTES // 4):
-        while data:
-            try:
-                chunk = engine.decompress(data, min(_CHUNK_BYTES, size - total + 1))
-            except zlib.error as error:
-                if fresh and members:
-                    raise IntegrityError("trailing bytes after the gzip data", file=file) from error
-                raise IntegrityError("damaged gzip", file=file, got=error) from error
-            fresh = False
-            total += len(chunk)
-            if total > size:
-                raise IntegrityError(
-                    "payload size", file=file, expected=f"{size:,} bytes", got="more"
-                )
-            yield chunk
-            data = engine.unconsumed_tail
-            if engine.eof:
-                data = engine.unused_data
-                engine = zlib.decompressobj(31)
-                members += 1
-                fresh = True
-    if not fresh or not members:
-        raise IntegrityError(
-            "truncated gzip", file=file, expected=f"{size:,} bytes of payload", got=f"{total:,}"
-        )
-    if total != size:
-        raise IntegrityError(
-            "payload size", file=file, expected=f"{size:,} bytes", got=f"{total:,} bytes"
-        )
+    try:
+        for path in paths:
+            with contextlib.suppress(IntegrityError):
+                if (found := find(path)) is not None:
+                    return found
+        with locked(paths[0], poll):
+            # Another process may have been faster.
+            for path in paths:
+                try:
+                    if (found := find(path)) is not None:
+                        return found
+                except IntegrityError as damage:
+                    aside = set_aside(path)
+                    _log.warning("cached file is damaged, making it again: %s", damage)
+                    _log.debug("the damaged file is now %s", aside)
+            return make()
+    except OSError as failure:
+        # Network errors never get here: this is the local disk, and no other mirror would help.
+        raise unusable(error, failure, paths[0]) from failure
 
 
 @contextlib.contextmanager
@@ -230,25 +163,14 @@ def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool) -> Iterator[IO[bytes]]:
-    """A new file in the same folder that takes the path when the block ends without an error.
+    """As :func:`mnist_spark.storage.replacing.replacing`, for holders of the lock.
 
-    For holders of the lock. Removes what killed processes left.
-
-    Args:
-        durable: whether the bytes must be on disk before the file has its name.
+    Removes what killed processes left.
     """
     leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
     _remove(path.parent, leftover)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as stream:
-            yield stream
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path, durable=durable) as stream:
+        yield stream
 
 
 def set_aside(path: Path) -> Path:
@@ -257,8 +179,7 @@ def set_aside(path: Path) -> Path:
     Returns:
         the new path.
     """
-    with open(path, "rb") as stream:
-        mark = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
+    mark = sha256_of(path)[:8]
     _remove(path.parent, re.compile(rf"{re.escape(path.name)}\.bad-[0-9a-f]{{8}}"))
     return path.replace(path.with_name(f"{path.name}.bad-{mark}"))
 
@@ -303,7 +224,7 @@ def unusable(kind: type[MnistSparkError], error: OSError, path: Path) -> MnistSp
         "cannot use the cache",
         file=path,
         got=error.strerror or type(error).__name__,
-        hint=f"Choose a writable folder with enough space: --cache or {VARIABLE}",
+        hint=f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}",
     )
 
 

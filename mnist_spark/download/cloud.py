@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from mnist_spark.download import limits
-from mnist_spark.download.answers import Answer, Facts, Probe, UnusableError
-from mnist_spark.download.part import Part
+from mnist_spark.download.answers import Answer, Facts, Part, Probe, UnusableError
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.storage import filesystem as storage
 

@@ -1,6 +1,6 @@
-"""One HTTP request: connections, TLS, redirects and the deadline, up to the answer's head.
+"""One HTTP request up to the answer's head: connections, TLS, redirects, deadline, failures.
 
-What the answer means is :mod:`~mnist_spark.download.http`'s.
+:mod:`~mnist_spark.download.http` says what the answer means.
 """
 
 from __future__ import annotations
@@ -8,20 +8,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import IncompleteRead
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from mnist_spark._version import __version__
 from mnist_spark.download import limits
 from mnist_spark.download.answers import UnusableError
-from mnist_spark.download.failures import network_errors
 from mnist_spark.storage.filesystem import redact
 
 _HEADERS = {
@@ -43,6 +45,7 @@ def request(
     Raises:
         UnusableError: there is no answer, or it leads nowhere.
     """
+    logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(_Watch(deadline))
         session = stack.enter_context(_Session())
@@ -82,16 +85,13 @@ def _next_url(url: str, location: str) -> str:
 
 
 def _without_query(record: logging.LogRecord) -> bool:
+    """Takes the query, which may have a token, from the path that urllib3 logs at level DEBUG."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             argument.partition("?")[0] if isinstance(argument, str) else argument
             for argument in record.args
         )
     return True
-
-
-# It logs the path of each request, at level DEBUG, with the SAS token in the query.
-logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
 
 
 class _Session(requests.Session):
@@ -142,6 +142,17 @@ class _Watch:
                     each.shutdown(socket.SHUT_RDWR)
 
 
+class _WatchedConnection:
+    """Goes before the class of a connection: tells the watch of each socket."""
+
+    watch: _Watch
+
+    def _new_conn(self) -> socket.socket:
+        connection: socket.socket = super()._new_conn()  # type: ignore[misc]
+        self.watch.add(connection)
+        return connection
+
+
 class _Adapter(HTTPAdapter):
     """Tells the watch of each connection that it makes."""
 
@@ -151,13 +162,54 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        watch, plain = self._watch, type(pool).ConnectionCls
-
-        class Watched(plain):  # type: ignore[misc, valid-type]
-            def _new_conn(self) -> socket.socket:
-                connection: socket.socket = super()._new_conn()
-                watch.add(connection)
-                return connection
-
-        pool.ConnectionCls = Watched  # where urllib3 wants it to be replaced
+        # Where urllib3 wants the class to be replaced; proxies have classes of their own.
+        plain = type(pool).ConnectionCls
+        pool.ConnectionCls = type("Watched", (_WatchedConnection, plain), {"watch": self._watch})
         return pool
+
+
+@contextlib.contextmanager
+def network_errors() -> Iterator[None]:
+    """Makes an UnusableError of whatever requests, urllib3 and the system raise in the block."""
+    # ValueError: what urllib3 and the idna codec make of some malformed URLs.
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        system = _system_error(error)
+        lasting = isinstance(error, ValueError) or isinstance(system, ssl.SSLCertVerificationError)
+        if isinstance(system, socket.gaierror):
+            lasting = system.errno != socket.EAI_AGAIN
+        raise UnusableError(_reason(error), transient=not lasting) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Never the error's own text, which has the whole URL with its query in it."""
+    exceptions = requests.exceptions
+    match error:
+        case exceptions.ConnectTimeout():
+            return f"no connection within {limits.CONNECT_SECONDS:g} s"
+        case exceptions.ReadTimeout() | urllib3.exceptions.ReadTimeoutError():
+            return f"no answer for {limits.READ_SECONDS:g} s"
+        case urllib3.exceptions.ProtocolError(args=(*_, IncompleteRead())):
+            return "truncated: the connection ended early"
+        case exceptions.ProxyError():
+            what = "proxy: "
+        case exceptions.SSLError() | urllib3.exceptions.SSLError():
+            what = "TLS: "
+        case _:
+            what = ""
+    # Else the name of its class: "InvalidURL", "ConnectionError".
+    system = _system_error(error)
+    return what + ((system.strerror or str(system)) if system else type(error).__name__)
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The operating system's error at the bottom of a chain of errors, if it has a message."""
+    inner: list[object] = [error.__cause__ or error.__context__, getattr(error, "reason", None)]
+    for below in (*inner, *error.args):
+        if isinstance(below, BaseException) and (found := _system_error(below)):
+            return found
+    # requests' errors are OSErrors too, but only the system's have a message of their own.
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        return error if error.strerror or str(error) else None
+    return None

@@ -1,7 +1,7 @@
 """HTTP's answers: a file, the rest of one, whether one has changed, or a status that says no.
 
-One try each; how a request gets its answer is :mod:`~mnist_spark.download.connection`'s, whether
-it's tried again the package's.
+One try each. :mod:`~mnist_spark.download.connection` makes the requests,
+:mod:`~mnist_spark.download.transfer` tries again.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ import requests
 import urllib3
 
 from mnist_spark.download import limits
-from mnist_spark.download.answers import Answer, Facts, Probe, UnusableError
-from mnist_spark.download.connection import request
-from mnist_spark.download.failures import network_errors
-from mnist_spark.download.part import Part
+from mnist_spark.download.answers import Answer, Facts, Part, Probe, UnusableError
+from mnist_spark.download.connection import network_errors, request
 
 _CHUNK_BYTES = 64 << 10
 
 
 def attempt(url: str, part: Part, deadline: float) -> Answer:
-    """Tries once to complete the part: with a Range request if its ETag is strong, else anew.
+    """Tries once to complete the part: with a Range request if its ETag is strong, else whole.
 
     Args:
         deadline: as ``time.monotonic()`` counts.
 
     Raises:
-        UnusableError: it isn't complete; what is there may be gone on with.
+        UnusableError: it isn't complete; the next try can resume.
         OSError: writing failed.
     """
     headers = {}

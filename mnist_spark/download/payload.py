@@ -10,8 +10,6 @@ needs no lock: payloads get their names whole.
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +20,14 @@ import numpy as np
 
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
-from mnist_spark.download.fetch import Fetched
+from mnist_spark.download.check import compare_digests, sha256_of
+from mnist_spark.download.file import Fetched
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import inflate
 
 _CHUNK_BYTES = 1 << 20
-_log = logging.getLogger(__name__)
+_IMAGES_HEADER_BYTES = idx.header_size(rank=3)
 
 
 @dataclass(frozen=True)
@@ -81,37 +81,34 @@ def _unpacked(fetched: Fetched, cache: Path) -> tuple[Path, str]:
         name = f"{file.payload_sha256}.idx"
     else:
         upright = "-upright" if file.transposed else ""
-        name = f"from-{file.sha256 or _sha256(fetched.path)}{upright}.idx"
+        name = f"from-{file.sha256 or sha256_of(fetched.path)}{upright}.idx"
     path = cache / caching.PAYLOADS / name
-    try:
-        if sha256 := _reusable(path, file):
-            return path, sha256
-        with caching.locked(path):
-            # Another process may have been faster.
-            if sha256 := _reusable(path, file):
-                return path, sha256
-            if path.exists() and (file.payload_sha256 or caching.read_origin(path)):
-                aside = caching.set_aside(path)
-                _log.warning("cached payload is damaged, unpacking it again: %s", path)
-                _log.debug("the damaged payload is now %s", aside)
-            return path, _inflate(fetched, path)
-    except OSError as error:
-        raise caching.unusable(MnistSparkError, error, path) from error
+    sha256 = caching.obtain(
+        [path],
+        lambda path: _find(path, file),
+        lambda: _inflate(fetched, path),
+        error=MnistSparkError,
+    )
+    return path, sha256
 
 
-def _reusable(path: Path, file: File) -> str | None:
-    """The SHA-256 of the payload in the cache; None if it's missing, damaged or unknown."""
+def _find(path: Path, file: File) -> str | None:
+    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown.
+
+    Raises:
+        IntegrityError: it's damaged.
+    """
     expected = file.payload_sha256
     if expected is None:
-        # Nobody published it, but it was noted when the gzip's CRC proved the payload right.
+        # Nobody published it, but it was recorded when the gzip's CRC proved the payload right.
         origin = caching.read_origin(path)
         if origin is None:
             return None
         expected = origin.sha256
     try:
         return _check(path, file, expected)
-    except (FileNotFoundError, IntegrityError):
-        return None  # unpacking again repairs it
+    except FileNotFoundError:
+        return None
 
 
 def _inflate(fetched: Fetched, path: Path) -> str:
@@ -121,7 +118,7 @@ def _inflate(fetched: Fetched, path: Path) -> str:
     # Not durable: after a power cut the check on reuse finds what is missing.
     with open(fetched.path, "rb") as source, caching.replacing(path, durable=False) as target:
         chunks: Iterable[bytes] = (
-            caching.inflate(source, file.payload_size, fetched.path)
+            inflate(source, file.payload_size, fetched.path)
             if file.gzipped
             else iter(partial(source.read, _CHUNK_BYTES), b"")
         )
@@ -129,7 +126,7 @@ def _inflate(fetched: Fetched, path: Path) -> str:
             digest.update(chunk)
             target.write(chunk)
         sha256 = digest.hexdigest()
-        caching.compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, sha256)
+        compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, sha256)
         if file.payload_sha256 is None:
             caching.write_origin(path, caching.Origin(fetched.url, sha256))
     return sha256
@@ -141,20 +138,19 @@ def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
     Raises:
         IdxError: its header isn't that of images.
     """
-    size = 16  # of the header of images, see mnist_spark.idx.format
     header: idx.Header | None = None
     rest = bytearray()
     for chunk in chunks:
         rest += chunk
         if header is None:
-            if len(rest) < size:
+            if len(rest) < _IMAGES_HEADER_BYTES:
                 continue
             header = idx.read_header(BytesIO(rest), file)
             if len(header.shape) != 3:
                 raise IdxError("rank of images", file=file, expected=3, got=len(header.shape))
             records, *sides = header.shape
             yield idx.Header(header.dtype, (records, *reversed(sides))).pack()
-            del rest[:size]
+            del rest[: header.size]
         whole = len(rest) - len(rest) % header.record_size
         stored = np.frombuffer(rest[:whole], header.dtype).reshape(-1, *header.record_shape)
         yield stored.swapaxes(1, 2).tobytes()
@@ -171,11 +167,6 @@ def _check(path: Path, file: File, expected: str | None) -> str:
             expected=f"{file.payload_size:,} bytes",
             got=f"{size:,} bytes",
         )
-    sha256 = _sha256(path)
-    caching.compare_digests("SHA-256 of the payload", path, expected, sha256)
+    sha256 = sha256_of(path)
+    compare_digests("SHA-256 of the payload", path, expected, sha256)
     return sha256
-
-
-def _sha256(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

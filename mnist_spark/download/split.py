@@ -6,15 +6,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download import payload
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import Pair, open_pair
+from mnist_spark.idx.read import count_labels
 
 
 class Steps(dict[str, float]):
@@ -59,15 +60,13 @@ class PreparedSplit:
 def prepare(
     dataset: catalog.Dataset,
     splits: Sequence[catalog.Split],
+    inputs: Inputs,
     *,
-    source: str | None,
-    cache: Path,
     steps: Steps | None = None,
 ) -> list[PreparedSplit]:
     """Downloads, decompresses and checks the splits' files, as far as the cache lacks them.
 
     Args:
-        source: folder or base URL instead of the catalog's mirrors.
         steps: gets the seconds of ``download``, ``unpack`` and ``check``.
 
     Raises:
@@ -79,14 +78,16 @@ def prepare(
     steps = Steps() if steps is None else steps
     with steps("download"):
         try:
-            fetched = fetch(dataset, splits, source=source, cache=cache)
+            fetched = fetch(dataset, splits, inputs)
         except IntegrityError as error:  # of an archive that is the published one
-            raise _of(dataset, error) from error
+            raise _with_dataset(dataset, error) from error
     prepared = []
     for split in splits:
         try:
             with steps("unpack"):
-                images, labels = (payload.unpack(fetched[f.name], cache) for f in split.files)
+                images, labels = (
+                    payload.unpack(fetched[f.name], inputs.cache) for f in split.files
+                )
             with steps("check"):
                 pair = open_pair(
                     split.name,
@@ -97,18 +98,18 @@ def prepare(
                 _check_catalog(dataset, split, pair)
                 counts = _count_labels(dataset, pair)
         except MnistSparkError as error:
-            raise _of(dataset, error) from error
+            raise _with_dataset(dataset, error) from error
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
         prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
     return prepared
 
 
-def _of(dataset: catalog.Dataset, error: MnistSparkError) -> MnistSparkError:
-    """The error with the dataset's name, and with what nobody could confirm of its files."""
-    told = error.within(dataset=dataset.name)
+def _with_dataset(dataset: catalog.Dataset, error: MnistSparkError) -> MnistSparkError:
+    """The error with the dataset's name, and with what no public source confirms of its files."""
+    named = error.within(dataset=dataset.name)
     if dataset.unconfirmed is None or not isinstance(error, IdxError | IntegrityError):
-        return told
-    return told.within(hint=f"Not confirmed by a public source: {dataset.unconfirmed}")
+        return named
+    return named.within(hint=f"Not confirmed by a public source: {dataset.unconfirmed}")
 
 
 def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -> None:
@@ -130,7 +131,7 @@ def _check_catalog(dataset: catalog.Dataset, split: catalog.Split, pair: Pair) -
 def _count_labels(dataset: catalog.Dataset, pair: Pair) -> tuple[int, ...]:
     stream, header = idx.open_payload(pair.labels)
     with stream:
-        counts = idx.count_labels(
+        counts = count_labels(
             stream, header, len(dataset.classes), pair.labels, dataset.first_label
         )
     return tuple(counts.tolist())

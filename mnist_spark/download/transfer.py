@@ -1,17 +1,8 @@
 """One transfer: what one URL has, into a file, with every failure as a short reason.
 
-Time-outs, retries, resuming, redirects, TLS and limits are in this package, retries and deadlines
-here; which URL comes next is not (:mod:`mnist_spark.download.fetch`).
-
-=======================================  ========================================
-:mod:`~mnist_spark.download.limits`      how long, how often
-:mod:`~mnist_spark.download.answers`     what servers may answer
-:mod:`~mnist_spark.download.part`        the file under way
-:mod:`~mnist_spark.download.failures`    what the network did wrong
-:mod:`~mnist_spark.download.connection`  an HTTP request, up to the answer's head
-:mod:`~mnist_spark.download.http`        one try by HTTP
-:mod:`~mnist_spark.download.cloud`       one try from cloud storage
-=======================================  ========================================
+Retries, pauses and the deadline are here. :mod:`~mnist_spark.download.http` and
+:mod:`~mnist_spark.download.cloud` make one try each; :mod:`~mnist_spark.download.file` chooses the
+URLs.
 """
 
 from __future__ import annotations
@@ -23,8 +14,7 @@ from collections.abc import Callable
 from typing import IO
 
 from mnist_spark.download import cloud, http, limits
-from mnist_spark.download.answers import Answer, Probe, UnusableError
-from mnist_spark.download.part import Part
+from mnist_spark.download.answers import Answer, Part, Probe, UnusableError
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.storage.filesystem import redact
 
@@ -44,8 +34,8 @@ def transfer(
 ) -> Answer:
     """Copies what one URL has into an empty file, unchecked, in as many tries as it takes.
 
-    A try goes on where the last one ended if the server's strong ETag is still the same, else it
-    starts over.
+    A try resumes where the last one ended if the server's strong ETag is still the same. Else it
+    starts again.
 
     Args:
         limit: bytes that it may have at most.

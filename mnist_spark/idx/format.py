@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -42,7 +41,6 @@ ELEMENT_TYPES: dict[int, np.dtype[np.generic]] = {
 """Type code (third byte of the magic number) → dtype as stored, big-endian."""
 
 _TYPE_CODES = {dtype: code for code, dtype in ELEMENT_TYPES.items()}
-_CHUNK_BYTES = 1 << 20
 _MAX_RECORD_BYTES = (1 << 63) - 1  # what file offsets and NumPy can count
 
 
@@ -76,7 +74,7 @@ class Header:
     @property
     def size(self) -> int:
         """Bytes of the header itself."""
-        return 4 + 4 * len(self.shape)
+        return header_size(len(self.shape))
 
     @property
     def payload_size(self) -> int:
@@ -87,6 +85,11 @@ class Header:
         """The header's bytes, as they stand at the start of a file."""
         rank = len(self.shape)
         return struct.pack(f">BBBB{rank}I", 0, 0, _TYPE_CODES[self.dtype], rank, *self.shape)
+
+
+def header_size(rank: int) -> int:
+    """Bytes of the header of a file with so many dimensions."""
+    return 4 + 4 * rank
 
 
 def read_header(stream: IO[bytes], file: object) -> Header:
@@ -204,87 +207,6 @@ def read_records(
         return np.frombuffer(data, header.dtype).reshape(stop - start, *header.record_shape)
     except ValueError as error:  # IDX has ranks up to 255, NumPy up to 32 or 64
         raise IdxError("more dimensions than NumPy has", file=file, got=error) from error
-
-
-def iter_records(
-    stream: IO[bytes], header: Header, file: object
-) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """All records in bounded chunks of about 1 MiB.
-
-    Yields:
-        the first record's index and an array as from :func:`read_records`.
-    """
-    step = max(1, _CHUNK_BYTES // header.record_size)
-    for start in range(0, header.records, step):
-        stop = min(start + step, header.records)
-        yield start, read_records(stream, header, start, stop, file)
-
-
-def check_pair(
-    images: Header,
-    labels: Header,
-    image_file: object,
-    label_file: object,
-    label_columns: int = 1,
-) -> None:
-    """Checks that two files belong together: images of rank 3 and as many labels.
-
-    Args:
-        label_columns: values per record: 1 for labels of rank 1, more for labels of rank 2.
-
-    Raises:
-        IdxError: wrong rank, another number of values per label, or another count of records.
-    """
-    for header, rank, role, file in (
-        (images, 3, "images", image_file),
-        (labels, 1 if label_columns == 1 else 2, "labels", label_file),
-    ):
-        if len(header.shape) != rank:
-            raise IdxError(f"rank of {role}", file=file, expected=rank, got=len(header.shape))
-    if label_columns > 1 and labels.record_shape != (label_columns,):
-        raise IdxError(
-            "values per label", file=label_file, expected=label_columns, got=labels.shape[1]
-        )
-    if images.records != labels.records:
-        raise IdxError(
-            "images and labels differ in number",
-            file=label_file,
-            expected=f"{images.records:,} labels as in {image_file}",
-            got=f"{labels.records:,}",
-        )
-
-
-def count_labels(
-    stream: IO[bytes], header: Header, classes: int, file: object, first_label: int = 0
-) -> npt.NDArray[np.int64]:
-    """How often each class occurs.
-
-    Args:
-        header: of rank 1, or of rank 2, whose first column is the class.
-        classes: number of classes.
-        first_label: the first class's label; valid are this one and the ``classes - 1`` after it.
-
-    Returns:
-        counts, shape ``(classes,)``, int64.
-
-    Raises:
-        IdxError: a label outside the classes, with the record that has it.
-    """
-    counts = np.zeros(classes, np.int64)
-    last_label = first_label + classes - 1
-    for first, records in iter_records(stream, header, file):
-        labels = records.reshape(len(records), -1)[:, 0]
-        bad = np.flatnonzero(~np.isin(labels, np.arange(first_label, last_label + 1)))
-        if bad.size:
-            raise IdxError(
-                "label outside the classes",
-                file=file,
-                record_range=f"[{first + int(bad[0])}]",
-                expected=f"{first_label} to {last_label}",
-                got=labels[bad[0]],
-            )
-        counts += np.bincount(labels.astype(np.int64) - first_label, minlength=classes)
-    return counts
 
 
 def _read_exactly(stream: IO[bytes], size: int, field: str, file: object) -> bytes:

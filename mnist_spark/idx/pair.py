@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnist_spark.idx.format import Header, check_pair, open_payload
+from mnist_spark.errors import IdxError
+from mnist_spark.idx.format import Header, open_payload
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -
     """Reads and checks both headers.
 
     Args:
-        label_columns: values per label, see :func:`mnist_spark.idx.format.check_pair`.
+        label_columns: values per label, see :func:`check_pair`.
 
     Raises:
         IdxError: a payload can't be opened, isn't valid IDX, or the two don't belong together.
@@ -45,6 +46,40 @@ def open_pair(split: str, images: str, labels: str, *, label_columns: int = 1) -
     image_header, label_header = _header(images), _header(labels)
     check_pair(image_header, label_header, images, labels, label_columns)
     return Pair(split, images, labels, image_header, label_header)
+
+
+def check_pair(
+    images: Header,
+    labels: Header,
+    image_file: object,
+    label_file: object,
+    label_columns: int = 1,
+) -> None:
+    """Checks that two files belong together: images of rank 3 and as many labels.
+
+    Args:
+        label_columns: values per record: 1 for labels of rank 1, more for labels of rank 2.
+
+    Raises:
+        IdxError: wrong rank, another number of values per label, or another count of records.
+    """
+    for header, rank, role, file in (
+        (images, 3, "images", image_file),
+        (labels, 1 if label_columns == 1 else 2, "labels", label_file),
+    ):
+        if len(header.shape) != rank:
+            raise IdxError(f"rank of {role}", file=file, expected=rank, got=len(header.shape))
+    if label_columns > 1 and labels.record_shape != (label_columns,):
+        raise IdxError(
+            "values per label", file=label_file, expected=label_columns, got=labels.shape[1]
+        )
+    if images.records != labels.records:
+        raise IdxError(
+            "images and labels differ in number",
+            file=label_file,
+            expected=f"{images.records:,} labels as in {image_file}",
+            got=f"{labels.records:,}",
+        )
 
 
 def _header(path: str) -> Header:

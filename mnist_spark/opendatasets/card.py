@@ -6,13 +6,12 @@ folder or the cache, without matplotlib.
 
 from __future__ import annotations
 
-import gzip
 import math
 import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -21,8 +20,10 @@ import numpy.typing as npt
 
 from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download import cache as caching
+from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import open_content
 from mnist_spark.opendatasets.png import strip_url
 from mnist_spark.storage.filesystem import redact
 
@@ -125,7 +126,7 @@ def _find(file: File, dataset: Dataset, source: str | None, cache: str | None) -
     try:
         folders = [_folder(place) for place in ([source] if source else dataset.mirrors)]
         candidates = [folder / file.name for folder in folders if folder is not None]
-        candidates.append(caching.place(caching.cache_folder(cache), dataset.name, file))
+        candidates.append(caching.published_path(cache_folder(cache), dataset.name, file))
         return next((path for path in candidates if path.is_file()), None)
     except (OSError, RuntimeError, ValueError, MnistSparkError):
         return None
@@ -140,10 +141,8 @@ def _folder(place: str) -> Path | None:
 
 def _read(path: Path, records: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Some records of a file as it is published, shape (records, elements)."""
-    with open(path, "rb") as raw:
-        gzipped = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if gzipped else open(path, "rb") as stream:
-        header = idx.read_header(cast("IO[bytes]", stream), path)
+    with open_content(path) as stream:
+        header = idx.read_header(stream, path)
         data = stream.read((int(records[-1]) + 1) * header.record_size)
     elements = np.frombuffer(data, header.dtype).reshape(-1, math.prod(header.record_shape))
     return elements[records].astype(np.uint8)
@@ -156,7 +155,7 @@ def _origin(
     if source is not None:
         return redact(source) if "://" in source else source
     try:
-        path = caching.place(caching.cache_folder(cache), dataset.name, splits[0].images)
+        path = caching.published_path(cache_folder(cache), dataset.name, splits[0].images)
         origin = caching.read_origin(path)
     except MnistSparkError:
         origin = None

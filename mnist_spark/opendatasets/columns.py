@@ -15,7 +15,7 @@ from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import Layout, TableSchema, catalog_schema
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.idx.pair import Pair
-from mnist_spark.idx.rows import Positions, Values, read_records
+from mnist_spark.idx.read import Positions, Values, read_elements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,8 +126,8 @@ class Columns:
         for first, pair in pairs:
             start, stop = np.searchsorted(positions, [first, first + pair.image_header.records])
             records = positions[start:stop] - first
-            read_records(pair.images, records, self.pixels, pixels[start:stop])
-            read_records(pair.labels, records, self.labels, labels[start:stop])
+            read_elements(pair.images, records, self.pixels, pixels[start:stop])
+            read_elements(pair.labels, records, self.labels, labels[start:stop])
 
     def frame(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.opendatasets.files import FileDataset
 from mnist_spark.opendatasets.tabular import TabularDataset
 
@@ -63,13 +64,8 @@ class OpenDataset:
     ) -> tuple[catalog.Dataset, tuple[str, ...], str | None, str | None]:
         dataset = catalog.find(cls._name)
         splits = tuple(split.name for split in dataset.select(wanted))
-        source = source or catalog.default_source(cls._name)
-        return (
-            dataset,
-            splits,
-            None if source is None else os.fspath(source),
-            None if cache is None else os.fspath(cache),
-        )
+        inputs = Inputs.chosen(source or None, cache, dataset=cls._name)
+        return dataset, splits, inputs.source, None if cache is None else os.fspath(cache)
 
 
 class MNIST(OpenDataset):

@@ -7,14 +7,16 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
+from typing import IO
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import File
-from mnist_spark.download import cache as caching
+from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.opendatasets.mount import Mount, temporary_folder
+from mnist_spark.storage.replacing import replacing
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,12 +80,8 @@ class FileDataset:
                 file=", ".join(map(str, existing)),
                 hint="overwrite=True replaces it",
             )
-        fetched = fetch(
-            self.dataset,
-            self.dataset.select(self.splits),
-            source=self.source,
-            cache=caching.cache_folder(self.cache),
-        )
+        inputs = Inputs.chosen(self.source, self.cache)
+        fetched = fetch(self.dataset, self.dataset.select(self.splits), inputs)
         for file, path in zip(self._files(), paths, strict=True):
             _copy(fetched[file.name], file, path)
         return [str(path) for path in paths]
@@ -105,27 +103,29 @@ class FileDataset:
 
 def _copy(fetched: Fetched, file: File, path: Path) -> None:
     """Copies a file to a path, at once and only if the copy is right."""
-    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if fetched.file.gzipped == file.gzipped:
-                shutil.copyfile(fetched.path, new)
-                caching.check(new, fetched.file)
+        with replacing(path) as target:
+            # A source may have it in the other form: its name shall be true all the same.
+            same = fetched.file.gzipped == file.gzipped
+            if same:
+                with open(fetched.path, "rb") as source:
+                    shutil.copyfileobj(source, target, 1 << 20)
             else:
-                # The source has it in the other form: its name shall be true all the same.
-                _convert(fetched.path, new, compress=file.gzipped)
-                caching.check(new, File(file.name, file.payload_size))
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+                _convert(fetched.path, target, compress=file.gzipped)
+            target.flush()
+            expected = fetched.file if same else File(file.name, file.payload_size)
+            check_file(Path(target.name), expected)
     except OSError as error:
         raise MnistSparkError(
             "cannot write the file", file=path, got=error.strerror or error
         ) from error
 
 
-def _convert(path: Path, new: Path, *, compress: bool) -> None:
-    reader, writer = (open, gzip.open) if compress else (gzip.open, open)
-    with reader(path, "rb") as source, writer(new, "wb") as target:
-        shutil.copyfileobj(source, target)
+def _convert(path: Path, target: IO[bytes], *, compress: bool) -> None:
+    if compress:
+        with open(path, "rb") as source, gzip.GzipFile("", "wb", fileobj=target) as packed:
+            shutil.copyfileobj(source, packed)
+    else:
+        with gzip.open(path) as unpacked:
+            shutil.copyfileobj(unpacked, target)

@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from mnist_spark.catalog.dataset import File, Split
-from mnist_spark.download.cache import cache_folder
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError, MnistSparkError
 from mnist_spark.opendatasets.mount import FAILED, GRACE_SECONDS, READY, Request
 
@@ -37,7 +37,7 @@ class Files:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._cache = cache_folder(request.cache)
+        self._inputs = Inputs.chosen(request.source, request.cache)
         self._files: dict[str, tuple[Split, File]] = {
             f"/{file.name}": (split, file)
             for split in request.dataset.select(request.splits)
@@ -86,8 +86,7 @@ class Files:
             fetched = fetch(
                 request.dataset,
                 [replace(split, images=file, labels=file)],  # this file alone
-                source=request.source,
-                cache=self._cache,
+                self._inputs,
             )
             found = fetched[file.name]
             if found.file.gzipped != file.gzipped:

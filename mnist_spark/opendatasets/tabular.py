@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
-from mnist_spark.idx.rows import Values
+from mnist_spark.idx.read import Values
 from mnist_spark.opendatasets import dataframe, export
 from mnist_spark.opendatasets.columns import Columns, PlacedPairs
 from mnist_spark.opendatasets.selection import Selection
@@ -237,12 +237,8 @@ class TabularDataset:
             the splits that may have chosen rows, each with its first position.
         """
         firsts = self._firsts()
-        prepared = prepare(
-            self.dataset,
-            self.dataset.select(firsts),
-            source=self.source,
-            cache=cache_folder(self.cache),
-        )
+        inputs = Inputs.chosen(self.source, self.cache)
+        prepared = prepare(self.dataset, self.dataset.select(firsts), inputs)
         return [(firsts[split.name], split.pair) for split in prepared]
 
     def _tables(self, batch_bytes: int) -> Iterator[pa.Table]:

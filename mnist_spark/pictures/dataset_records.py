@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.pair import Pair
-from mnist_spark.idx.rows import read_records
+from mnist_spark.idx.read import read_elements
 from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.pictures.records import Bytes, Positions, Records
 
@@ -22,12 +22,8 @@ class DatasetRecords(Records):
 
     def __init__(self, tabular: TabularDataset) -> None:
         dataset = tabular.dataset
-        prepared = prepare(
-            dataset,
-            dataset.select(tabular.splits),
-            source=tabular.source,
-            cache=cache_folder(tabular.cache),
-        )
+        inputs = Inputs.chosen(tabular.source, tabular.cache)
+        prepared = prepare(dataset, dataset.select(tabular.splits), inputs)
         self.title, self.classes = dataset.title, dataset.classes
         self.image_shape = dataset.image_shape
         self._pairs = [split.pair for split in prepared]
@@ -37,7 +33,7 @@ class DatasetRecords(Records):
         self.labels = np.empty(len(self._positions), np.uint8)
         for pair, where, chosen in self._by_split(self._positions):
             # A label may be several numbers, the class first.
-            read_records(pair.labels, chosen, [0], self.labels[where, None])
+            read_elements(pair.labels, chosen, [0], self.labels[where, None])
             self.labels[where] -= dataset.first_label
             self.splits[pair.split] = len(chosen)
 
@@ -59,7 +55,7 @@ class DatasetRecords(Records):
         """Images at ascending positions."""
         images = np.empty((len(positions), math.prod(self.image_shape)), np.uint8)
         for pair, where, chosen in self._by_split(positions):
-            read_records(pair.images, chosen, range(images.shape[1]), images[where])
+            read_elements(pair.images, chosen, range(images.shape[1]), images[where])
         return images.reshape(-1, *self.image_shape)
 
     def _by_split(self, positions: Positions) -> Iterator[tuple[Pair, slice, Positions]]:

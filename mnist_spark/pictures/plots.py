@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.opendatasets.tabular import TabularDataset
 from mnist_spark.pictures.dataset_records import DatasetRecords
@@ -152,7 +153,8 @@ def open_records(what: What) -> Records:
     elif (name := os.fspath(what)) in catalog.datasets() or name.endswith(".toml"):
         dataset = catalog.find(name)
         splits = tuple(split.name for split in dataset.splits)
-        records = DatasetRecords(TabularDataset(dataset, splits, catalog.default_source(name)))
+        source = Inputs.chosen(dataset=name).source
+        records = DatasetRecords(TabularDataset(dataset, splits, source))
     else:
         target = Target.parse(name)
         records = TableRecords(target, open_table(target))

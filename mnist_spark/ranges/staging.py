@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import shutil
 from pathlib import Path
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.replacing import replacing
 
-_NAME = re.compile(r"[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
+_NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 
 
 class _StagingError(Exception):
@@ -69,13 +69,9 @@ def unstage(location: str) -> list[str]:
 def _stage_local(payload: Path, sha256: str, path: Path) -> str:
     if not _is_whole(path, payload.stat().st_size, sha256):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            shutil.copyfile(payload, new)
-            new.chmod(0o644)  # executors may be another user's
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        with open(payload, "rb") as source, replacing(path) as target:
+            Path(target.name).chmod(0o644)  # executors may be another user's
+            shutil.copyfileobj(source, target, 1 << 20)
     return str(path)
 
 

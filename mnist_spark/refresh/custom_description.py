@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ import numpy as np
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog import toml
-from mnist_spark.download import cache as caching
+from mnist_spark.download.check import sha256_of
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import check_pair
+from mnist_spark.idx.read import inflate, open_content
 from mnist_spark.refresh.config import CustomDataset
 
 
@@ -36,8 +37,8 @@ def read_file(path: Path, limit: int) -> FoundFile:
     """
     gzipped = path.suffix == ".gz"
     try:
-        with gzip.open(path) if gzipped else open(path, "rb") as stream:
-            header = idx.read_header(stream, path.name)  # type: ignore[arg-type]
+        with open_content(path) as stream:
+            header = idx.read_header(stream, path.name)
     except (OSError, EOFError) as error:
         raise IntegrityError("damaged gzip", file=path.name, got=error) from error
     if header.dtype != np.dtype("u1"):
@@ -54,7 +55,7 @@ def read_file(path: Path, limit: int) -> FoundFile:
     digest, seen, top = hashlib.sha256(), 0, -1
     with open(path, "rb") as stream:
         if gzipped:
-            chunks = caching.inflate(stream, header.payload_size, path.name)
+            chunks = inflate(stream, header.payload_size, path.name)
         else:
             chunks = iter(lambda: stream.read(1 << 20), b"")
         for chunk in chunks:
@@ -64,13 +65,11 @@ def read_file(path: Path, limit: int) -> FoundFile:
             if is_labels and elements:
                 top = max(top, int(np.frombuffer(elements, np.uint8).max()))
         idx.check_payload_size(header, seen, path.name)
-    with open(path, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     file = catalog.File(
         path.name,
         header.payload_size,
         size=path.stat().st_size,
-        sha256=sha256,
+        sha256=sha256_of(path),
         payload_sha256=digest.hexdigest(),
     )
     return FoundFile(file, header, top)
@@ -85,7 +84,7 @@ def describe(dataset: CustomDataset, found: Mapping[str, FoundFile]) -> str:
     first = next(iter(dataset.splits))
     for split in dataset.splits:
         images, labels = found[f"{split}-images"], found[f"{split}-labels"]
-        idx.check_pair(images.header, labels.header, images.file.name, labels.file.name)
+        check_pair(images.header, labels.header, images.file.name, labels.file.name)
         shape, other = images.header.record_shape, found[f"{first}-images"].header.record_shape
         if shape != other:
             raise IdxError(

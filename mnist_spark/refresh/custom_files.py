@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import IO
 
 from mnist_spark.download import cache as caching
 from mnist_spark.download import transfer
+from mnist_spark.download.check import compare_digests, sha256_of
 from mnist_spark.errors import DownloadError
+from mnist_spark.idx.read import is_gzip
 from mnist_spark.refresh.config import CustomDataset, CustomFile
 from mnist_spark.storage import filesystem as storage
 
@@ -66,12 +67,9 @@ def get_file(dataset: CustomDataset, file: CustomFile, path: Path) -> Path:
                 etag, last_modified = _copy_file(Path(file.url), target, limit), None
     except transfer.UnusableError as error:
         raise DownloadError("the source does not give the file", url=url, got=error) from error
-    with open(path, "rb") as stream:
-        gzipped = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    caching.compare_digests("SHA-256", url, file.sha256, sha256)
-    if gzipped:
+    sha256 = sha256_of(path)
+    compare_digests("SHA-256", url, file.sha256, sha256)
+    if is_gzip(path):
         path = path.rename(path.with_name(f"{path.name}.gz"))
     caching.write_origin(path, caching.Origin(url, sha256, etag, last_modified))
     return path

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark._version import __version__
 from mnist_spark.download import cache as caching
+from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.refresh import logs
 from mnist_spark.refresh.config import TableConfig
@@ -62,9 +63,7 @@ def refresh(
     """
     started = time.time()
     tables = load(Path(config))
-    run = _Refresh(
-        tables, caching.cache_folder(cache), master, deep=deep, dry_run=dry_run, debug=debug
-    )
+    run = _Refresh(tables, cache_folder(cache), master, deep=deep, dry_run=dry_run, debug=debug)
     _log_event("refresh-started", config=str(config), tables=len(tables), dry_run=dry_run or None)
     reports = [run.table(table) for table in tables]
     finished = time.time()

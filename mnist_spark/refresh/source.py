@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import cache as caching
+from mnist_spark.download.check import check_file
 from mnist_spark.errors import DownloadError, IntegrityError
 from mnist_spark.refresh.config import CustomDataset, TableConfig
 from mnist_spark.refresh.custom_files import files_by_name, probe
@@ -67,7 +68,7 @@ class Sources:
         if isinstance(table.dataset, CustomDataset) and source.dataset is not None:
             try:
                 for file in (file for s in source.dataset.splits for file in s.files):
-                    caching.check(source.cache / "files" / file.name, file)
+                    check_file(source.cache / "files" / file.name, file)
             except (OSError, IntegrityError) as error:
                 _log.warning("cached file is damaged, downloading it again: %s", error)
                 (source.cache.parent / "current").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import catalog_schema
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.ranges.task import to_json
 from mnist_spark.spark.reader import READ_OPTIONS, check_options, layout, plan
@@ -32,15 +32,11 @@ def plan_dataset(options: Mapping[str, str], *, local: bool) -> tuple[str, bool]
         bytes shall travel inside.
     """
     dataset = _dataset(options)
-    source = options.get("source")
-    if source is None:
-        source = catalog.default_source(options.get("dataset", ""))
-    prepared = prepare(
-        dataset,
-        dataset.select(options.get("split", catalog.ALL_SPLITS).split(",")),
-        source=source,
-        cache=cache_folder(options.get("cache")),
+    inputs = Inputs.chosen(
+        options.get("source"), options.get("cache"), dataset=options.get("dataset", "")
     )
+    splits = dataset.select(options.get("split", catalog.ALL_SPLITS).split(","))
+    prepared = prepare(dataset, splits, inputs)
     tasks, inline = plan([each.pair for each in prepared], options, local=local, checked=True)
     return to_json(tasks), inline
 

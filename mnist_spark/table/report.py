@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import MnistSparkError
+from mnist_spark.storage.replacing import replacing
 
 
 @dataclass(frozen=True)
@@ -127,15 +126,11 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         MnistSparkError: the file can't be written.
     """
-    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        new.write_text(text, "utf-8")
-        new.replace(path)
+        with replacing(path) as stream:
+            stream.write(text.encode())
     except OSError as error:
         raise MnistSparkError("cannot write the report", file=path, got=error.strerror) from error
-    finally:
-        with suppress(OSError):
-            new.unlink()
 
 
 def _folder(url: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
 from mnist_spark.ranges.plan import RecordRange
@@ -41,15 +42,14 @@ class Contents:
     """Checks what the rows hold, split by split.
 
     Attributes:
-        source: folder or base URL of the dataset's files, if one was named.
+        inputs: where the dataset's files are, if a source was named, and the cache.
         executors: whose executors rebuild the windows; None: this process does.
     """
 
     target: Target
     table: TableReader
     expected: Expected
-    source: str | None
-    cache: Path
+    inputs: Inputs
     findings: Findings
     executors: SparkSession | None
 
@@ -120,7 +120,7 @@ class Contents:
     def _payloads(self, split: ExpectedSplit) -> dict[str, Path]:
         """The source's, as far as they are at hand."""
         try:
-            return find_payloads(split, self.expected.dataset, source=self.source, cache=self.cache)
+            return find_payloads(split, self.expected.dataset, self.inputs)
         except MnistSparkError as error:
             self.findings.notes.append(f"{split.name}: the source can't be had: {error}")
             return {}

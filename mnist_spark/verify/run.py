@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
 from mnist_spark.verify.checks import check_columns, check_files, count_rows
@@ -62,11 +62,9 @@ def verify(
     rows = count_rows(table, expected.splits, findings, deep=deep)
     sha256 = {}
     if deep and usable:
-        origin = None if source is None else os.fspath(source)
+        inputs = Inputs.chosen(source, cache)
         executors = spark if table.engine != "spark" else None
-        contents = Contents(
-            place, table, expected, origin, cache_folder(cache), findings, executors
-        )
+        contents = Contents(place, table, expected, inputs, findings, executors)
         for split in expected.splits:
             if rows.get(split.name) != 0:
                 sha256[split.name] = contents.check(split)

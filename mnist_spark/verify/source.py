@@ -8,13 +8,12 @@ from pathlib import Path
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.download.cache import PAYLOADS
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
 from mnist_spark.verify.expected import ROLES, ExpectedSplit
 
 
-def find_payloads(
-    split: ExpectedSplit, dataset: Dataset | None, *, source: str | None, cache: Path
-) -> dict[str, Path]:
+def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs) -> dict[str, Path]:
     """Paths of the split's payloads by role, of exactly the expected digests.
 
     They are looked for in the cache; where a source is named, they are had from there. Nothing is
@@ -24,15 +23,15 @@ def find_payloads(
         MnistSparkError: the named source doesn't have them.
     """
     found = {}
-    if source is not None and dataset is not None:
+    if inputs.source is not None and dataset is not None:
         (wanted,) = dataset.select(split.name)
-        fetched = fetch(dataset, [wanted], source=source, cache=cache)
+        fetched = fetch(dataset, [wanted], inputs)
         for role, file in zip(ROLES, wanted.files, strict=True):
-            payload = unpack(fetched[file.name], cache)
+            payload = unpack(fetched[file.name], inputs.cache)
             if payload.sha256 == split.sha256.get(role):
                 found[role] = payload.path
     for role, sha256 in split.sha256.items():
-        path = cache / PAYLOADS / f"{sha256}.idx"
+        path = inputs.cache / PAYLOADS / f"{sha256}.idx"
         if role not in found and _sha256(path) == sha256:
             found[role] = path
     return found

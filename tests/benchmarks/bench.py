@@ -129,10 +129,11 @@ class Bench:
 
     def _decompress(self) -> None:
         from mnist_spark.catalog import dataset as catalog
+        from mnist_spark.download.inputs import Inputs
         from mnist_spark.download.split import prepare
 
         dataset = catalog.find("mnist")
-        prepare(dataset, dataset.splits, source=str(self._source), cache=self._cache)
+        prepare(dataset, dataset.splits, Inputs(str(self._source), self._cache))
 
     def _kept(self, key: str) -> Path:
         return self._work / "kept" / key

@@ -21,6 +21,7 @@ from mnist_spark.catalog.dataset import find
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.decode.trace import TaskTrace
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ranges.plan import SplitSize, plan_ranges
@@ -71,7 +72,7 @@ def measure(count: int, folder: Path) -> None:
     ]
     write_sample(folder / "in", train=10, test=10, progress=False)
     dataset = find(str(folder / "in" / "dataset.toml"))
-    splits = prepare(dataset, dataset.select(), source=None, cache=folder / "cache")
+    splits = prepare(dataset, dataset.select(), Inputs(None, folder / "cache"))
     schema = catalog_schema(dataset, Layout.COLUMNS)
     target = Target.parse(str(folder / "table"))
     job = WriteJob(target, dataset, schema, splits, 64, None, force=False)

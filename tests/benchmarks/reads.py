@@ -67,10 +67,11 @@ def _pandas_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
 
     from mnist_spark import MNIST
     from mnist_spark.catalog import dataset as catalog
+    from mnist_spark.download.inputs import Inputs
     from mnist_spark.download.split import prepare
 
     dataset = catalog.find("mnist")
-    prepared = prepare(dataset, dataset.select("all"), source=str(place.source), cache=place.cache)
+    prepared = prepare(dataset, dataset.select("all"), Inputs(str(place.source), place.cache))
     pairs = [split.pair for split in prepared]
     names = [*map(str, range(PIXELS)), "label"]
     mnist = MNIST.get_tabular_dataset(source=place.source, cache=place.cache)

@@ -28,6 +28,7 @@ from mnist_spark.decode.batches import decode_range
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.archive import copy_member
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.inventory import clean, entries
 from mnist_spark.download.payload import unpack
 from mnist_spark.download.split import PreparedSplit, prepare
@@ -142,9 +143,7 @@ def server(emnist: Emnist, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def run(dataset: catalog.Dataset, cache: Path, source: Path | str | None = None):
-    return prepare(
-        dataset, dataset.splits, source=None if source is None else str(source), cache=cache
-    )
+    return prepare(dataset, dataset.splits, Inputs(None if source is None else str(source), cache))
 
 
 def files(cache: Path) -> list[str]:
@@ -531,7 +530,7 @@ def test_rows_and_columns_are_exchanged(tmp_path, cache, code, shape, zipped_):
         splits=(catalog.Split("train", shape[0], file, catalog.File("none", 8)),),
     )
     (tmp_path / "none").write_bytes(ubytes([]))
-    got = unpack(fetch(dataset, dataset.splits, cache=cache)[path.name], cache)
+    got = unpack(fetch(dataset, dataset.splits, Inputs(None, cache))[path.name], cache)
     n, height, width = shape
     assert got.header == idx.Header(dtype, (n, width, height))
     with open(got.path, "rb") as stream:
@@ -541,7 +540,7 @@ def test_rows_and_columns_are_exchanged(tmp_path, cache, code, shape, zipped_):
     assert got.sha256 == hashlib.sha256(got.path.read_bytes()).hexdigest()
     # The same file as it is stays what it is.
     plain = replace(dataset.splits[0], images=replace(file, transposed=False))
-    unturned = unpack(fetch(dataset, [plain], cache=cache)[path.name], cache)
+    unturned = unpack(fetch(dataset, [plain], Inputs(None, cache))[path.name], cache)
     assert unturned.path.read_bytes() == stored
 
 

@@ -21,6 +21,7 @@ from mnist_spark.decode import batches as decode
 from mnist_spark.errors import IdxError, LayoutError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
+from mnist_spark.idx.read import count_labels
 from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.task import PayloadSlice, RangeTask
 from tests.support.idxfiles import TYPES, header, payload, random_pair, ubytes
@@ -360,4 +361,4 @@ def test_label_counts_of_fashion_mnist(real_data, tmp_path):
             path.write_bytes(stream.read())
         opened, found = idx.open_payload(path)
         with opened:
-            assert idx.count_labels(opened, found, 10, path).tolist() == [each] * 10
+            assert count_labels(opened, found, 10, path).tolist() == [each] * 10

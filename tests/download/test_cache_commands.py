@@ -19,6 +19,7 @@ from mnist_spark.cli.main import main
 from mnist_spark.download import cache as caching
 from mnist_spark.download import inventory
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import MnistSparkError
 from tests.support.faults import Fault, parse_dataset, read_only, serve, write_dataset
@@ -45,12 +46,12 @@ def cache(tmp_path):
     return tmp_path / "cache"
 
 
-def download_in_the_middle(dataset, cache, name, **how) -> threading.Thread:
+def download_in_the_middle(dataset, cache, name, source=None) -> threading.Thread:
     """A thread that has the file's lock and waits for the server."""
 
     def get() -> None:
         with contextlib.suppress(MnistSparkError):
-            fetch(dataset, dataset.select("train"), cache=cache, **how)
+            fetch(dataset, dataset.select("train"), Inputs(source, cache))
 
     thread = threading.Thread(target=get)
     thread.start()
@@ -63,7 +64,7 @@ def download_in_the_middle(dataset, cache, name, **how) -> threading.Thread:
 @pytest.fixture
 def full(dataset, cache):
     """The cache with all that an ingest puts there."""
-    fetched = fetch(dataset, dataset.splits, cache=cache)
+    fetched = fetch(dataset, dataset.splits, Inputs(None, cache))
     for each in fetched.values():
         unpack(each, cache)
     return cache
@@ -153,7 +154,7 @@ def test_verify_finds_a_flipped_bit_and_the_next_run_repairs(
     )
 
     def get() -> list[Path]:
-        found = fetch(dataset, dataset.splits, cache=cache)
+        found = fetch(dataset, dataset.splits, Inputs(None, cache))
         return [unpack(each, cache).path for each in found.values()]
 
     unpacked = get()
@@ -212,7 +213,7 @@ def test_clean(full, run, dataset, server):
     published = {f"tiny/{name}{more}" for name in NAMES for more in ("", ".json")}
     flip(full / "tiny" / NAMES[0])
     run("verify")
-    fetch(dataset, dataset.splits, cache=full)
+    fetch(dataset, dataset.splits, Inputs(None, full))
     for left in (f".{NAMES[0]}.{OLD}.part", f".{NAMES[1]}.json.{OLD}.part"):
         (full / "tiny" / left).write_bytes(b"half")
     code, out, err = run("clean")
@@ -220,7 +221,7 @@ def test_clean(full, run, dataset, server):
     assert out.startswith(f"{full}: removed 3 files and 4 payloads, ")
     assert {name for name in files(full) if ".lock" not in name} == published
     before = server.total
-    for each in fetch(dataset, dataset.splits, cache=full).values():
+    for each in fetch(dataset, dataset.splits, Inputs(None, full)).values():
         unpack(each, full)
     assert server.total == before
 
@@ -292,7 +293,7 @@ def test_clean_never_touches_what_is_not_ours(full, run, tmp_path):
 def test_clean_leaves_a_running_download_alone(dataset, cache, run, server, tmp_path, form):
     published = NAMES[2]
     name = published if form == "published" else published.removesuffix(".gz")
-    how = {} if form == "published" else {"source": server.url}
+    source = None if form == "published" else server.url
     if form == "uncompressed":
         dataset = parse_dataset(
             write_dataset(tmp_path / "published", mirrors=[server.url]), tmp_path
@@ -301,7 +302,7 @@ def test_clean_leaves_a_running_download_alone(dataset, cache, run, server, tmp_
         path.with_name(name).write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
     server.faults[name] = Fault(hang="body", times=1)
-    thread = download_in_the_middle(dataset, cache, name, **how)
+    thread = download_in_the_middle(dataset, cache, name, source)
     try:
         (before,) = cache.rglob(f".{name}.????????.part")
         code, out, _ = run("clean", "--all")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import cache as caching
 from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError
 from tests.support.faults import Fault, Server, parse_dataset, serve, write_dataset
@@ -33,10 +34,11 @@ PREPARE = """
 import sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 dataset = catalog.find(sys.argv[1])
 print("ready", flush=True)
-splits = prepare(dataset, dataset.splits, source=None, cache=Path(sys.argv[2]))
+splits = prepare(dataset, dataset.splits, Inputs(None, Path(sys.argv[2])))
 print(sum(split.downloaded for split in splits))
 """
 
@@ -148,6 +150,7 @@ import json, os, subprocess, sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 
 disk, toml = Path(sys.argv[1]), sys.argv[2]
@@ -155,7 +158,7 @@ dataset, cache = catalog.find(toml), disk / "cache"
 
 def attempt():
     try:
-        prepare(dataset, dataset.splits, source=None, cache=cache)
+        prepare(dataset, dataset.splits, Inputs(None, cache))
         error = None
     except MnistSparkError as raised:
         error = str(raised)
@@ -227,7 +230,7 @@ def test_another_user_reads_a_cache_that_is_not_his(tmp_path):
 
 
 def read(dataset: catalog.Dataset, server: Server, cache: Path) -> dict[str, tuple[str, bytes]]:
-    found = fetch(dataset, dataset.splits, source=server.url, cache=cache)
+    found = fetch(dataset, dataset.splits, Inputs(server.url, cache))
     return {n: (f.url, unpack(f, cache).path.read_bytes()) for n, f in found.items()}
 
 
@@ -276,7 +279,7 @@ def test_no_name_leads_out_of_the_cache(dataset, names, hostile):
     before = snapshot(jail.parent)
     cache = jail / "cache"
     try:
-        for each in fetch(found, found.splits, source=server.url, cache=cache).values():
+        for each in fetch(found, found.splits, Inputs(server.url, cache)).values():
             unpack(each, cache)
             assert each.path.parent == cache / dataset
     except (CatalogError, DownloadError):
@@ -318,7 +321,7 @@ def test_no_file_takes_the_place_of_another_files_record(server, cache, tmp_path
     toml = write_dataset(tmp_path / "published", mirrors=[server.url], known=(), suffix=".json")
     dataset = parse_dataset(toml, tmp_path)
     with pytest.raises(CatalogError, match=r"name of file can't be used.*\.json"):
-        fetch(dataset, dataset.splits, cache=cache)
+        fetch(dataset, dataset.splits, Inputs(None, cache))
     assert not cache.exists()
 
 

@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.download import cache as caching
 from mnist_spark.download import fetch as download
 from mnist_spark.download import limits
-from mnist_spark.download.cache import cache_folder
+from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.inputs import Inputs, cache_folder
 from mnist_spark.errors import CatalogError, DownloadError, UsageError
 from tests.support.faults import (
     ALL_KNOWN,
@@ -97,7 +97,7 @@ def dataset(published: Path) -> Callable[..., catalog.Dataset]:
 def get(
     dataset: catalog.Dataset, cache: Path, *, split: str = "train", source: str | None = None
 ) -> dict[str, Fetched]:
-    return fetch(dataset, dataset.select(split), source=source, cache=cache)
+    return fetch(dataset, dataset.select(split), Inputs(source, cache))
 
 
 def visible(cache: Path) -> list[str]:
@@ -461,7 +461,7 @@ def test_no_file_name_leaves_the_cache(server, dataset, cache):
     labels = dataclasses.replace(data.splits[0].labels, name="..")
     split = dataclasses.replace(data.splits[0], labels=labels)
     with pytest.raises(CatalogError, match="name of file"):
-        fetch(data, [split], cache=cache)
+        fetch(data, [split], Inputs(None, cache))
 
 
 @pytest.mark.parametrize("name", ["mnist", "Ünï 数字", "my set, v1.2+x=y@z"])
@@ -570,12 +570,13 @@ import sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs, cache_folder
 from mnist_spark.download.transfer import limits
 limits.READ_SECONDS = 600
 dataset = catalog.find(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-got = fetch(dataset, dataset.splits, cache=Path(sys.argv[2]))
+got = fetch(dataset, dataset.splits, Inputs(None, Path(sys.argv[2])))
 print(sum(each.downloaded for each in got.values()))
 """
 
@@ -653,11 +654,11 @@ def test_ctrl_c_does_not_wait_for_a_server_that_hangs(server, dataset, cache, pu
 
 def test_progress_bar_on_demand_and_never_for_cached_files(server, dataset, cache, capsys):
     data = dataset(server.url)
-    fetch(data, data.splits, cache=cache, progress=False)
-    fetch(data, data.splits, cache=cache, progress=True)
+    fetch(data, data.splits, Inputs(None, cache), progress=False)
+    fetch(data, data.splits, Inputs(None, cache), progress=True)
     assert capsys.readouterr().err == ""
     shutil.rmtree(cache)
-    fetch(data, data.splits, cache=cache, progress=True)
+    fetch(data, data.splits, Inputs(None, cache), progress=True)
     assert IMAGES in capsys.readouterr().err
 
 
@@ -669,7 +670,7 @@ def test_real_files(real_data, cache, name):
     dataset = catalog.find(name)
     with serve(real_data / name) as server:
         got = get(dataset, cache, split="test", source=server.url)
-    assert {n: caching.check(g.path, g.file) for n, g in got.items()} == {
+    assert {n: check_file(g.path, g.file) for n, g in got.items()} == {
         f.name: f.sha256 for f in dataset.splits[1].files
     }
     in_place = get(dataset, cache, split="all", source=str(real_data / name))

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.download import cache as caching
 from mnist_spark.download import payload as payload_module
 from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
+from mnist_spark.idx import read
 from tests.support.faults import read_only
 
 CONTENT = struct.pack(">BBBBI", 0, 0, 8, 1, 5000) + bytes(i % 251 for i in range(5000))
@@ -137,7 +138,7 @@ def test_refused(published, cache, case):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_concatenated_members(published, cache, monkeypatch, size):
     # Input chunks that end within headers and trailers.
-    monkeypatch.setattr(caching, "_CHUNK_BYTES", 4 * size)
+    monkeypatch.setattr(read, "_CHUNK_BYTES", 4 * size)
     parts = [gzip.compress(CONTENT[i : i + 1500], mtime=0) for i in range(0, len(CONTENT), 1500)]
     empty = gzip.compress(b"")
     assert unpack(fetched(published, empty + b"".join(parts) + empty), cache).sha256 == DIGEST
@@ -274,7 +275,7 @@ def test_payload_keeps_its_inode_while_it_is_read(published, cache):
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_real_files(real_data, cache, name):
     dataset = catalog.find(name)
-    files = fetch(dataset, dataset.splits, source=str(real_data / name), cache=cache)
+    files = fetch(dataset, dataset.splits, Inputs(str(real_data / name), cache))
     payloads = {n: unpack(each, cache) for n, each in files.items()}
     assert {n: p.sha256 for n, p in payloads.items()} == {
         f.name: f.payload_sha256 for split in dataset.splits for f in split.files

@@ -7,6 +7,7 @@ import gzip
 
 import pytest
 
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import Steps, prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
 from mnist_spark.idx.pair import open_pair
@@ -19,7 +20,7 @@ TEST = random_pair(6, *SHAPE, seed=1)
 
 
 def run(dataset, folder, **more):
-    return prepare(dataset, dataset.splits, source=None, cache=folder / "cache", **more)
+    return prepare(dataset, dataset.splits, Inputs(None, folder / "cache"), **more)
 
 
 def test_a_dataset_in_a_folder(tmp_path):
@@ -50,7 +51,7 @@ def _paths(split):
 def test_only_the_wanted_split_is_touched(tmp_path):
     dataset = write_dataset(tmp_path / "in", {"train": TRAIN, "test": TEST})
     (tmp_path / "in" / "train-images.gz").unlink()
-    (split,) = prepare(dataset, dataset.select("test"), source=None, cache=tmp_path / "cache")
+    (split,) = prepare(dataset, dataset.select("test"), Inputs(None, tmp_path / "cache"))
     assert split.images.path.read_bytes() == TEST[0]
     with pytest.raises(DownloadError, match="dataset tiny.*train-images.gz"):
         run(dataset, tmp_path)
@@ -61,9 +62,7 @@ def test_source_instead_of_mirrors(tmp_path):
     nowhere = dataclasses.replace(dataset, mirrors=(f"{tmp_path}/nowhere/",))
     with pytest.raises(DownloadError, match="nowhere"):
         run(nowhere, tmp_path)
-    (split,) = prepare(
-        nowhere, nowhere.splits, source=str(tmp_path / "in"), cache=tmp_path / "cache"
-    )
+    (split,) = prepare(nowhere, nowhere.splits, Inputs(str(tmp_path / "in"), tmp_path / "cache"))
     assert split.images.path.read_bytes() == TRAIN[0]
 
 

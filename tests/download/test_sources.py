@@ -15,7 +15,8 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import payload
 from mnist_spark.download.fetch import fetch
-from mnist_spark.download.sources import parse_source
+from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.names import parse_source
 from mnist_spark.errors import DownloadError, UsageError
 from mnist_spark.storage import filesystem as storage
 from tests.support.faults import Fault, parse_dataset, serve, write_dataset
@@ -47,7 +48,7 @@ def dataset(published):
 
 
 def get(dataset, source, cache):
-    return fetch(dataset, dataset.select("train"), source=str(source), cache=cache)
+    return fetch(dataset, dataset.select("train"), Inputs(str(source), cache))
 
 
 LAYOUTS = {
@@ -167,7 +168,9 @@ def test_mirrors_of_the_catalog_are_asked_for_published_names_only(published, da
     with serve(root) as server:
         with pytest.raises(DownloadError, match="HTTP 404"):
             fetch(
-                dataclasses.replace(dataset, mirrors=(server.url,)), dataset.splits, cache=tmp_path
+                dataclasses.replace(dataset, mirrors=(server.url,)),
+                dataset.splits,
+                Inputs(None, tmp_path),
             )
         assert server.total == 4
 
@@ -304,5 +307,5 @@ def test_torchvisions_folder_of_the_real_files(real_data, tmp_path, name):
     raw.mkdir(parents=True)
     for path in (real_data / name).glob("t10k*.gz"):
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    got = fetch(data, data.select("test"), source=str(tmp_path), cache=tmp_path / "cache")
+    got = fetch(data, data.select("test"), Inputs(str(tmp_path), tmp_path / "cache"))
     assert {each.path.parent for each in got.values()} == {raw}

@@ -32,6 +32,7 @@ from mnist_spark.download import cache, inventory
 from mnist_spark.errors import CatalogError, DownloadError, MnistSparkError, UsageError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import open_pair
+from mnist_spark.idx.read import count_labels, inflate
 from mnist_spark.ranges.plan import MAX_RANGES, SplitSize, plan_ranges, split_size
 from mnist_spark.ranges.transport import plan_tasks
 from mnist_spark.refresh import reader
@@ -98,7 +99,7 @@ def run_header(data: bytes) -> None:
     stream.seek(found.size)
     if len(found.shape) == 1:
         with contextlib.suppress(MnistSparkError):
-            counts = idx.count_labels(stream, found, 10, "f")
+            counts = count_labels(stream, found, 10, "f")
             assert counts.sum() == found.records
     idx.check_payload_size(found, len(data), "f")
     assert expected[2]
@@ -171,7 +172,7 @@ def run_inflate(data: bytes) -> None:
     """4 bytes: the payload's size as the catalog tells it, from 0 to 16 MiB; then gzip."""
     size = int.from_bytes(data[:4], "big") % (16 * MB)
     got = 0
-    for chunk in cache.inflate(io.BytesIO(data[4:]), size, "f"):
+    for chunk in inflate(io.BytesIO(data[4:]), size, "f"):
         got += len(chunk)
         assert got <= size
     assert got == size
@@ -244,7 +245,7 @@ def run_catalog(data: bytes) -> None:
         for split in dataset.splits:
             for file in split.files:
                 with contextlib.suppress(CatalogError):
-                    path = cache.place(Path("/cache"), dataset.name, file)
+                    path = cache.published_path(Path("/cache"), dataset.name, file)
                     assert os.path.normpath(path) == str(path)
                     assert path.parent.parent == Path("/cache")
 

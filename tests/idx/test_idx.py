@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from mnist_spark.errors import IdxError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.pair import check_pair
+from mnist_spark.idx.read import count_labels, iter_records
 from tests.support.idxfiles import TYPES, header, parse, payload, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
@@ -250,7 +252,7 @@ def test_iter_records_yields_each_record_once_in_bounded_chunks(shape):
     stream = io.BytesIO(ubytes(values))
     found = idx.read_header(stream, "f")
     at = 0
-    for first, records in idx.iter_records(stream, found, "f"):
+    for first, records in iter_records(stream, found, "f"):
         assert first == at
         assert 0 < records.nbytes <= max(1 << 20, found.record_size)
         np.testing.assert_array_equal(records, values[at : at + len(records)])
@@ -263,17 +265,17 @@ def h(*shape: int) -> idx.Header:
 
 
 def test_pairs():
-    idx.check_pair(h(5, 2, 2), h(5), "i", "l")
+    check_pair(h(5, 2, 2), h(5), "i", "l")
     with pytest.raises(IdxError, match=r"rank of images \(file i\): expected 3, got 1"):
-        idx.check_pair(h(5), h(5), "i", "l")
+        check_pair(h(5), h(5), "i", "l")
     with pytest.raises(IdxError, match=r"rank of labels \(file l\): expected 1, got 3"):
-        idx.check_pair(h(5, 2, 2), h(5, 2, 2), "i", "l")
+        check_pair(h(5, 2, 2), h(5, 2, 2), "i", "l")
     with pytest.raises(IdxError, match=r"number \(file l\): expected 60,000 labels as in i, got 5"):
-        idx.check_pair(h(60000, 2, 2), h(5), "i", "l")
+        check_pair(h(60000, 2, 2), h(5), "i", "l")
 
 
 def test_pairs_with_several_values_per_label():
-    idx.check_pair(h(5, 2, 2), h(5, 8), "i", "l", 8)
+    check_pair(h(5, 2, 2), h(5, 8), "i", "l", 8)
     for wrong, words in (
         (h(5), "rank of labels .*expected 2, got 1"),
         (h(5, 8, 1), "rank of labels .*expected 2, got 3"),
@@ -281,12 +283,12 @@ def test_pairs_with_several_values_per_label():
         (h(6, 8), "expected 5 labels as in i, got 6"),
     ):
         with pytest.raises(IdxError, match=words):
-            idx.check_pair(h(5, 2, 2), wrong, "i", "l", 8)
+            check_pair(h(5, 2, 2), wrong, "i", "l", 8)
 
 
 def count(data: bytes, classes: int, first_label: int = 0) -> list[int]:
     stream = io.BytesIO(data)
-    counts = idx.count_labels(stream, idx.read_header(stream, "f"), classes, "f", first_label)
+    counts = count_labels(stream, idx.read_header(stream, "f"), classes, "f", first_label)
     assert counts.dtype == np.int64
     return counts.tolist()
 

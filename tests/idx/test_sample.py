@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.idx import digits, sample
 from mnist_spark.idx import format as idx
-from mnist_spark.idx import sample
+from mnist_spark.idx.pair import check_pair
+from mnist_spark.idx.read import count_labels
 
 Array = npt.NDArray[np.uint8]
 
@@ -36,12 +38,12 @@ GOLDEN = {
 def _banks() -> Iterator[None]:
     """Drawing a bank takes half a second: once per seed and split is enough here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "_bank", cache(sample._bank))
+        patch.setattr(digits, "_bank", cache(digits._bank))
         yield
 
 
 def records(count: int, seed: int = 0, split: int = 0) -> tuple[Array, Array]:
-    blocks = list(sample.blocks(count, seed, split))
+    blocks = list(digits.blocks(count, seed, split))
     return tuple(np.concatenate(part) for part in zip(*blocks, strict=True))  # type: ignore[return-value]
 
 
@@ -71,8 +73,8 @@ def test_records_are_the_same_everywhere(split: int) -> None:
 
 
 def test_a_bank_does_not_depend_on_what_was_drawn_before() -> None:
-    again = sample._bank.__wrapped__(0, 1)  # type: ignore[attr-defined]
-    for first, second in zip(sample._bank(0, 1), again, strict=True):
+    again = digits._bank.__wrapped__(0, 1)  # type: ignore[attr-defined]
+    for first, second in zip(digits._bank(0, 1), again, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
@@ -81,7 +83,7 @@ def test_a_bank_does_not_depend_on_what_was_drawn_before() -> None:
 def test_fewer_records_are_the_first_of_more(count: int, split: int) -> None:
     whole = records(2500, split=split)
     if count == 0:
-        assert list(sample.blocks(0, 0, split)) == []
+        assert list(digits.blocks(0, 0, split)) == []
         return
     for few, many in zip(records(count, split=split), whole, strict=True):
         np.testing.assert_array_equal(few, many[:count])
@@ -128,9 +130,9 @@ def test_files_are_valid_idx(tmp_path: Path) -> None:
         images, images_header = idx.open_payload(tmp_path / split.images.name)
         labels, labels_header = idx.open_payload(tmp_path / split.labels.name)
         with images, labels:
-            idx.check_pair(images_header, labels_header, images.name, labels.name)
+            check_pair(images_header, labels_header, images.name, labels.name)
             assert images_header.record_shape == dataset.image_shape == (28, 28)
-            counts = idx.count_labels(labels, labels_header, len(dataset.classes), labels.name)
+            counts = count_labels(labels, labels_header, len(dataset.classes), labels.name)
         assert counts.min() > 0, "ten records are enough for every class"
 
 

@@ -18,6 +18,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.cache import read_origin
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError, TableError
 from mnist_spark.refresh.config import TableConfig
@@ -49,7 +50,7 @@ def table(home: Path, more: str = "", dataset: str = "in/dataset.toml") -> Table
 
 
 def job_for(dataset: catalog.Dataset, splits: tuple[str, ...], place: Path, cache: Path):
-    prepared = prepare(dataset, dataset.select(splits), source=None, cache=cache)
+    prepared = prepare(dataset, dataset.select(splits), Inputs(None, cache))
     schema = catalog_schema(dataset, Layout.BINARY)
     return WriteJob(Target.parse(str(place)), dataset, schema, prepared, 1, None, force=False)
 

@@ -16,6 +16,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import limits, transfer
 from mnist_spark.download import split as prepare
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import DownloadError, UsageError
 from mnist_spark.storage import filesystem as storage
 from mnist_spark.verify import verify
@@ -101,7 +102,7 @@ def test_az_url(azure, cutter, tmp_path, access, cuts):
 
 def test_all_splits_are_prepared(azure, tmp_path):
     mnist = catalog.find("mnist")
-    prepared = prepare.prepare(mnist, mnist.splits, source=f"{azure.url()}/mnist/", cache=tmp_path)
+    prepared = prepare.prepare(mnist, mnist.splits, Inputs(f"{azure.url()}/mnist/", tmp_path))
     assert [sum(split.label_counts) for split in prepared] == [60_000, 10_000]
 
 
@@ -115,12 +116,12 @@ def test_refused_access(azure, tmp_path, monkeypatch):
     }
     for source, reason in cases.items():
         with pytest.raises(DownloadError, match=reason) as caught:
-            fetch(mnist, mnist.select("train"), source=source, cache=tmp_path)
+            fetch(mnist, mnist.select("train"), Inputs(source, tmp_path))
         assert "sig=" not in str(caught.value)
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure.connection(sas=True))
     for source in ("az://mnist/absent", "az://absent"):
         with pytest.raises(DownloadError, match="HTTP 404 Not Found|HTTP 403 Forbidden|not found"):
-            fetch(mnist, mnist.select("test"), source=source, cache=tmp_path)
+            fetch(mnist, mnist.select("test"), Inputs(source, tmp_path))
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
@@ -168,7 +169,7 @@ def test_nobody_listens(tmp_path, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", nobody.connection())
     mnist = catalog.find("mnist")
     with pytest.raises(DownloadError, match=r"az://mnist/.*: (no answer in time|Connection ref)"):
-        fetch(mnist, mnist.select("train"), source="az://mnist/", cache=tmp_path)
+        fetch(mnist, mnist.select("train"), Inputs("az://mnist/", tmp_path))
 
 
 def test_credentials_of_another_account(azure, tmp_path, monkeypatch):
@@ -176,7 +177,7 @@ def test_credentials_of_another_account(azure, tmp_path, monkeypatch):
     mnist = catalog.find("mnist")
     source = "abfss://mnist@someoneelse.dfs.core.windows.net/"
     with pytest.raises(UsageError, match="another account's") as caught:
-        fetch(mnist, mnist.splits, source=source, cache=tmp_path)
+        fetch(mnist, mnist.splits, Inputs(source, tmp_path))
     assert azure.key not in str(caught.value)
 
 

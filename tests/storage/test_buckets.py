@@ -9,6 +9,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import transfer
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import DownloadError
 from mnist_spark.storage import filesystem as storage
 from tests.support.outcomes import run
@@ -76,7 +77,7 @@ def test_cut_many_times(bucket, cutter, tmp_path):
 
 
 def test_another_layout_is_found_and_probed(bucket, tmp_path):
-    got = fetch(MNIST, MNIST.select("test"), source=bucket.url, cache=tmp_path)
+    got = fetch(MNIST, MNIST.select("test"), Inputs(bucket.url, tmp_path))
     assert {each.url.rpartition("/")[0] for each in got.values()} == {f"{bucket.url}/raw"}
     url = next(iter(got.values())).url
     first = transfer.probe(url)
@@ -87,7 +88,7 @@ def test_another_layout_is_found_and_probed(bucket, tmp_path):
 def test_nothing_there(bucket, tmp_path):
     for source in (f"{bucket.url}/absent", f"{bucket.url}-no-such-bucket/"):
         with pytest.raises(DownloadError, match="HTTP 404 Not Found|not found"):
-            fetch(MNIST, MNIST.select("test"), source=source, cache=tmp_path)
+            fetch(MNIST, MNIST.select("test"), Inputs(source, tmp_path))
 
 
 def test_no_credentials(s3, tmp_path, monkeypatch):
@@ -97,4 +98,4 @@ def test_no_credentials(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(DownloadError, match="no credentials"):
-        fetch(MNIST, MNIST.select("test"), source="s3://mnist/raw", cache=tmp_path)
+        fetch(MNIST, MNIST.select("test"), Inputs("s3://mnist/raw", tmp_path))

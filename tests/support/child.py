@@ -18,6 +18,7 @@ from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import limits, payload
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     result: dict[str, object] = {"error": None, "text": ""}
     start = time.perf_counter()
     try:
-        fetched = fetch(dataset, dataset.select("train"), source=source or None, cache=cache)
+        fetched = fetch(dataset, dataset.select("train"), Inputs(source or None, cache))
         payloads = [payload.unpack(each, cache) for each in fetched.values()]
         result["sha256"] = [each.sha256 for each in payloads]
         result["urls"] = [each.url for each in payloads]

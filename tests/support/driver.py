@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_spark import register
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ingestion import ingest
@@ -70,7 +71,7 @@ def read(spark: SparkSession, **order: Any) -> dict[str, Any]:
 def write_damaged(spark: SparkSession, dataset: str, cache: str, target: str, **_: Any) -> None:
     """Has tasks write files whose bytes travel inside them, one of these bytes another one."""
     found = catalog.find(dataset)
-    splits = prepare(found, found.select(), source=None, cache=Path(cache))
+    splits = prepare(found, found.select(), Inputs(None, Path(cache)))
     pairs = [split.pair for split in splits]
     ranges = plan_ranges([split_size(pair) for pair in pairs], parallelism=2)
     tasks = [carry(task) for task in plan_tasks(pairs, ranges)]

@@ -12,6 +12,7 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.batches import decode
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx import format as idx
 from mnist_spark.table.parquet import METADATA
@@ -22,7 +23,7 @@ def rows(dataset: catalog.Dataset, layout: str, source: Path, cache: Path) -> pa
     """All rows of a dataset, the column ``split`` among them, in the order of the source."""
     schema = catalog_schema(dataset, Layout(layout))
     batches = []
-    for split in prepare(dataset, dataset.splits, source=str(source), cache=cache):
+    for split in prepare(dataset, dataset.splits, Inputs(str(source), cache)):
         arrays = []
         for path in (split.images.path, split.labels.path):
             stream, header = idx.open_payload(path)
@@ -34,7 +35,7 @@ def rows(dataset: catalog.Dataset, layout: str, source: Path, cache: Path) -> pa
 
 def properties(dataset: catalog.Dataset, layout: str, source: Path, cache: Path) -> dict[str, str]:
     """What our writers would note of the table."""
-    prepared = prepare(dataset, dataset.splits, source=str(source), cache=cache)
+    prepared = prepare(dataset, dataset.splits, Inputs(str(source), cache))
     return table_properties(dataset, Layout(layout), prepared)
 
 

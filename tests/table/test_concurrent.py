@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
@@ -110,7 +111,7 @@ def test_two_splits_at_once(drivers, tiny, tmp_path):
 
 def job(tiny, path: Path) -> WriteJob:
     found = tiny.dataset
-    prepared = prepare(found, found.select(), source=None, cache=tiny.cache)
+    prepared = prepare(found, found.select(), Inputs(None, tiny.cache))
     schema = catalog_schema(found, Layout.BINARY)
     return WriteJob(Target.parse(str(path)), found, schema, prepared, 2, None, force=False)
 

@@ -147,6 +147,7 @@ COMMIT_FOREVER = """
 import itertools, sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.table import delta_columnar
@@ -158,7 +159,7 @@ path, cache, *descriptions = sys.argv[1:]
 Path(path).mkdir(exist_ok=True)
 work = []
 for found in map(catalog.find, descriptions):
-    splits = prepare(found, found.select(), source=None, cache=Path(cache))
+    splits = prepare(found, found.select(), Inputs(None, Path(cache)))
     schema = catalog_schema(found, Layout.BINARY)
     job = WriteJob(Target.parse(path), found, schema, splits, 1, None, False)
     work.append((job, [encode_range(task, schema, path) for task in job.tasks]))

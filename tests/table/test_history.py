@@ -129,10 +129,11 @@ def test_history(run, tiny, tmp_path):
 
 def test_what_an_ingest_notes(tiny, tmp_path):
     from mnist_spark.catalog.schema import Layout, catalog_schema
+    from mnist_spark.download.inputs import Inputs
     from mnist_spark.download.split import prepare
 
     dataset, *_ = tiny
-    splits = prepare(dataset, dataset.splits, source=None, cache=tmp_path / "cache")
+    splits = prepare(dataset, dataset.splits, Inputs(None, tmp_path / "cache"))
     schema = catalog_schema(dataset, Layout.BINARY)
     job = WriteJob(Target.parse(str(tmp_path)), dataset, schema, splits, 1, None, force=False)
     note = json.loads(job.commit_metadata(None, writer="spark"))

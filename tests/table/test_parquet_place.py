@@ -22,6 +22,7 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.job import WriteJob
@@ -67,7 +68,7 @@ def job(
     force: bool = False,
 ) -> WriteJob:
     found = catalog.find(str(home / dataset / "dataset.toml"))
-    prepared = prepare(found, found.select(split), source=None, cache=home / "cache")
+    prepared = prepare(found, found.select(split), Inputs(None, home / "cache"))
     place = Target.parse(target)
     return WriteJob(place, found, catalog_schema(found, layout), prepared, 1, None, force)
 

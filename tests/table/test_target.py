@@ -8,6 +8,7 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.properties import (
@@ -122,7 +123,7 @@ def test_other_tables_only_by_force(found, got):
 
 def test_what_we_write_is_what_we_recognise(tmp_path):
     dataset = write_dataset(tmp_path / "in", {"train": random_pair(5, 3, 2)})
-    splits = prepare(dataset, dataset.splits, source=None, cache=tmp_path / "cache")
+    splits = prepare(dataset, dataset.splits, Inputs(None, tmp_path / "cache"))
     properties = table_properties(dataset, Layout.BINARY, splits)
     train = dataset.splits[0]
     assert properties["mnist_spark.source.train.images.sha256"] == train.images.payload_sha256

@@ -1,0 +1,37 @@
+"""A file that is replaced is the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from mnist_spark.storage.replacing import replacing
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_takes_the_name_at_the_end(tmp_path, durable):
+    path = tmp_path / "name"
+    path.write_text("old")
+    with replacing(path, durable=durable) as stream:
+        stream.write(b"new")
+        assert path.read_text() == "old"
+        (other,) = set(tmp_path.iterdir()) - {path}
+        assert other.name.startswith(".name.")
+        assert other.name.endswith(".part")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "name"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
