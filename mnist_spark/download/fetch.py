@@ -38,7 +38,8 @@ from mnist_spark.download.outcome import Fetched, Outcome, listed
 from mnist_spark.download.places import as_published, in_users_source
 from mnist_spark.download.sources import parse_source
 from mnist_spark.errors import DownloadError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import objects
+from mnist_spark.storage.urls import is_cloud
 
 __all__ = ["Fetched", "fetch"]
 
@@ -73,8 +74,8 @@ def fetch(
         IntegrityError: what is within the published archive isn't what the catalog says.
     """
     sources = [parse_source(each) for each in (dataset.mirrors if source is None else [source])]
-    if source is not None and storage.is_cloud(source):
-        storage.filesystem(source)  # a mistake in it is one of usage, not of a mirror
+    if source is not None and is_cloud(source):
+        objects.check_url(source)  # a mistake in it is one of usage, not of a mirror
     call = Call(sources, cache.absolute(), progress)
     places = as_published if source is None else partial(in_users_source, dataset)
     work: Callable[[File], Outcome] = partial(fetch_file, call, dataset.name, places)

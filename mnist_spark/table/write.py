@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark.errors import ConflictError, SparkError, TableError, UsageError
 from mnist_spark.spark import connector, session
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.objects import check_url
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _against_columnar(target: Target, table_format: Format) -> str | None:
         return "the target is a catalog table"
     if target.local is None:
         try:
-            storage.filesystem(target.text)
+            check_url(target.text)
         except UsageError as error:
             return str(error)
     if table_format == Format.DELTA:

@@ -1,0 +1,51 @@
+"""URLs and paths: which of the two a text is, which cloud a URL is of, and how it may be shown."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+AZURE = ("az", "abfs", "abfss", "wasb", "wasbs")
+S3 = ("s3", "s3a")
+GCS = ("gs", "gcs")
+SCHEMES = (*AZURE, *S3, *GCS)
+"""The schemes of cloud storage, lower case."""
+
+_URL = re.compile(r"([^/]*?)://")
+
+
+def scheme(text: str) -> str:
+    """The scheme of a URL, lower case; empty for a path and for ``dbfs:/…``."""
+    found = _URL.match(text)
+    return found[1].lower() if found else ""
+
+
+def is_url(text: str) -> bool:
+    """Whether it's a URL with a host, of whatever scheme, and not a path."""
+    return _URL.match(text) is not None
+
+
+def is_cloud(text: str) -> bool:
+    """Whether it's a URL of cloud storage, which :mod:`mnist_spark.storage.objects` reads."""
+    return scheme(text) in SCHEMES
+
+
+def redact(url: str) -> str:
+    """The URL without user, password, query and fragment, for messages and records.
+
+    A container before Azure's account stays, as it's no secret.
+    """
+    try:
+        parts = urlsplit(url)
+        # A password with an unquoted "/" ends up as port and path: valid ports tell.
+        _ = parts.port
+    except ValueError:
+        return f"{url.partition(':')[0]}://(malformed)"
+    user, at, host = parts.netloc.rpartition("@")
+    container = user + at if parts.scheme in AZURE and ":" not in user else ""
+    return urlunsplit((parts.scheme, container + host, parts.path, "", ""))
+
+
+def shown(place: str) -> str:
+    """A path as it is, a URL without its secrets."""
+    return redact(place) if is_url(place) else place
