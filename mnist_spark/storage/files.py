@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from mnist_spark.errors import TableError
-from mnist_spark.storage import objects
+from mnist_spark.storage.objects import delete, head, names, open_writer, read, sizes
 from mnist_spark.storage.urls import is_url
 
 
@@ -26,7 +26,7 @@ def new_file(folder: str, name: str, record_range: str | None = None) -> Iterato
     Raises:
         TableError: it can't be written, which names the host.
     """
-    new = objects.open_writer(_url(folder, name)) if is_url(folder) else _new_local(folder, name)
+    new = open_writer(_url(folder, name)) if is_url(folder) else _new_local(folder, name)
     try:
         with new as stream:
             yield stream
@@ -67,7 +67,7 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
     """
     if is_url(folder):
         url = _url(folder, name)
-        return objects.read(url, 0, min(limit, objects.head(url).size))
+        return read(url, 0, min(limit, head(url).size))
     with open(Path(folder, name), "rb") as stream:
         return stream.read(limit)
 
@@ -79,28 +79,28 @@ def remove_file(folder: str, name: str) -> None:
         OSError: it can't be removed; the message has no secret.
     """
     if is_url(folder):
-        objects.delete(_url(folder, name))
+        delete(_url(folder, name))
     else:
         Path(folder, name).unlink()
 
 
-def sizes_in(folder: str, names: Sequence[str]) -> dict[str, int]:
+def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
     """Bytes of those files in a table's folder that are there; one listing at a URL.
 
     Args:
-        names: paths relative to the folder.
+        wanted: paths relative to the folder.
 
     Raises:
         OSError: they can't be had; the message has no secret.
     """
     if is_url(folder):
-        there = objects.sizes(folder)
-        return {name: there[name] for name in names if name in there}
-    sizes = {}
-    for name in names:
+        there = sizes(folder)
+        return {name: there[name] for name in wanted if name in there}
+    found = {}
+    for name in wanted:
         with contextlib.suppress(FileNotFoundError):
-            sizes[name] = Path(folder, name).stat().st_size
-    return sizes
+            found[name] = Path(folder, name).stat().st_size
+    return found
 
 
 def names_in(folder: str) -> list[str]:
@@ -110,7 +110,7 @@ def names_in(folder: str) -> list[str]:
         OSError: it can't be listed; the message has no secret.
     """
     if is_url(folder):
-        return objects.names(folder)
+        return names(folder)
     try:
         return [path.name for path in Path(folder).iterdir()]
     except FileNotFoundError:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,6 +33,17 @@ _MEMORY_BYTES = 32 << 20
 """Of an object under way that are kept in memory; the rest goes to a temporary file."""
 _UPLOADS = 4
 """Parts of 5 MiB on their way at once: each has to arrive within the time-out of a request."""
+
+
+class _Stores(dict[tuple[Any, ...], "ObjectStore"]):
+    """What this process has open, with credentials; with code that travels to another, nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+_MOST_OPEN = 16
+_OPEN = _Stores()
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ def head(url: str, seconds: float | None = None) -> ObjectFacts:
 
 def read(url: str, start: int, stop: int) -> bytes:
     """The bytes of an object from ``start`` up to ``stop``."""
+    if start >= stop:
+        return b""  # a request for no bytes is none to HTTP
     place = _place(url)
     with _object_errors():
         store = _store(place)
@@ -231,43 +243,34 @@ def _place(url: str) -> Place:
 
 def _store(place: Place, *, once: bool = False) -> ObjectStore:
     # Kept with its connections; another process, or other credentials, need another.
-    return _open_store(
-        place.cloud,
-        place.bucket,
-        tuple(place.options.items()),
-        cloud_variables(),
-        os.getpid(),
-        once,
-    )
+    key = place.cloud, place.bucket, *place.options.items(), cloud_variables(), os.getpid(), once
+    found = _OPEN.get(key)
+    if found is None:
+        if len(_OPEN) == _MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN)), None)
+        found = _OPEN[key] = _open_store(place, once=once)
+    return found
 
 
-@lru_cache(maxsize=16)
-def _open_store(
-    cloud: str,
-    bucket: str,
-    options: tuple[tuple[str, str], ...],
-    _variables: object,
-    _process: int,
-    once: bool,
-) -> ObjectStore:
+def _open_store(place: Place, *, once: bool) -> ObjectStore:
     from obstore import store
 
-    config = dict(options)
+    config = dict(place.options)
     client = {name: config.pop(name) for name in _CLIENT_OPTIONS if name in config}
     if once:
         # The caller tries again, from where it ended. A file may take long, but not without a byte.
         client |= {"read_timeout": client["timeout"], "timeout": "1h"}
     retries, within = int(config.pop("max_retries")), config.pop("retry_timeout")
     kinds: dict[str, Any] = {"azure": store.AzureStore, "s3": store.S3Store, "gcs": store.GCSStore}
-    opened: ObjectStore = kinds[cloud](
-        bucket,
+    opened: ObjectStore = kinds[place.cloud](
+        place.bucket,
         config=config,
         client_options=client,
         retry_config={
             "max_retries": 0 if once else retries,
             "retry_timeout": timedelta(seconds=float(within.removesuffix("s"))),
         },
-        credential_provider=_credential_provider(cloud, config),
+        credential_provider=_credential_provider(place.cloud, config),
     )
     return opened
 

@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage import urls
+from mnist_spark.storage.urls import AZURE, GCS, S3, SCHEMES, is_cloud, is_url, redact, scheme
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
@@ -80,17 +80,17 @@ def locate(url: str) -> Place:
     Raises:
         UsageError: another scheme, or a URL that isn't valid.
     """
-    match urls.scheme(url):
-        case scheme if scheme in urls.AZURE:
+    match scheme(url):
+        case name if name in AZURE:
             return _azure(url)
-        case scheme if scheme in urls.S3:
+        case name if name in S3:
             return Place("s3", *_bucket_and_key(url), url, _LIMITS | _s3())
-        case scheme if scheme in urls.GCS:
+        case name if name in GCS:
             return Place("gcs", *_bucket_and_key(url), url, _LIMITS | _gcs())
     raise UsageError(
         "not a URL of cloud storage",
-        expected=f"one of {', '.join(f'{known}://' for known in urls.SCHEMES)}",
-        got=urls.redact(url),
+        expected=f"one of {', '.join(f'{known}://' for known in SCHEMES)}",
+        got=redact(url),
     )
 
 
@@ -106,7 +106,7 @@ def for_delta_rs(url: str) -> tuple[str, dict[str, str]]:
     Raises:
         UsageError: the URL isn't valid.
     """
-    if not urls.is_cloud(url):
+    if not is_cloud(url):
         return url, {}
     place = locate(url)
     # Else delta-rs looks for no profile and no credentials file where there is an endpoint.
@@ -128,7 +128,7 @@ def cloud_variables() -> tuple[tuple[str, str], ...]:
 def _bucket_and_key(url: str) -> tuple[str, str]:
     bucket, _, key = url.partition("://")[2].partition("/")
     if not bucket:
-        raise UsageError("URL has no bucket", url=urls.redact(url))
+        raise UsageError("URL has no bucket", url=redact(url))
     return bucket, key.strip("/")
 
 
@@ -145,7 +145,7 @@ def _s3() -> dict[str, str]:
 def _gcs() -> dict[str, str]:
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator:
-        address = emulator if urls.is_url(emulator) else f"http://{emulator}"
+        address = emulator if is_url(emulator) else f"http://{emulator}"
         account = {"gcs_base_url": address, "disable_oauth": True}
         account |= {"client_email": "", "private_key": "", "private_key_id": ""}
         return {"google_service_account_key": json.dumps(account), "allow_http": "true"}
@@ -172,7 +172,7 @@ def _azure(url: str) -> Place:
         if parts.password is not None or parts.port is not None:
             raise ValueError
     except ValueError:
-        raise UsageError("URL isn't valid", got=urls.redact(url)) from None
+        raise UsageError("URL isn't valid", got=redact(url)) from None
     container, account, endpoint = _container_and_account(parts, url)
     known = _connection_string()
     own = _environment_account(known)
@@ -180,14 +180,14 @@ def _azure(url: str) -> Place:
         # The environment's key, token or even address would be taken for the other's.
         raise UsageError(
             "the environment's credentials are another account's",
-            url=urls.redact(url),
+            url=redact(url),
             expected=f"account {own}, from AZURE_STORAGE_*",
             got=account,
         )
     if not account and not own:
         raise UsageError(
             "URL without an account",
-            got=urls.redact(url),
+            got=redact(url),
             hint="Set AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING,"
             f" or write {parts.scheme}://container@account.dfs.core.windows.net/path",
         )
@@ -220,7 +220,7 @@ def _container_and_account(parts: SplitResult, url: str) -> tuple[str, str | Non
             "not a URL of Azure's storage",
             expected=f"{parts.scheme}://container@account.dfs.core.windows.net/path,"
             f" or {parts.scheme}://container/path with the account in the environment",
-            got=urls.redact(url),
+            got=redact(url),
         )
     if named is None:
         return container, None, None

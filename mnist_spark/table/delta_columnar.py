@@ -22,8 +22,9 @@ from deltalake.transaction import (
 from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.errors import ConflictError, TableError, UsageError
 from mnist_spark.spark.tasks import write_files
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
@@ -72,15 +73,13 @@ def open_table(target: Target) -> DeltaTable | None:
         TableError: something else is there, or a table that delta-rs can't open.
     """
     folder = _place(target)
-    url, options = storage.for_delta_rs(folder)
+    url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
     except TableNotFoundError:
         pass
     except (DeltaError, OSError) as error:
-        raise TableError(
-            "cannot open the table", file=folder, got=storage.delta_reason(error)
-        ) from error
+        raise TableError("cannot open the table", file=folder, got=delta_reason(error)) from error
     try:
         others = strange_names(folder)
     except OSError as error:
@@ -193,7 +192,7 @@ def _commit(job: WriteJob, files: Sequence[DataFile]) -> int:
                 raise TableError(
                     "the commit to the table failed",
                     file=job.target,
-                    got=storage.delta_reason(error),
+                    got=delta_reason(error),
                 ) from error
     raise ConflictError(
         "the table was changed by others while this job tried to commit to it",
@@ -217,7 +216,7 @@ def _create(job: WriteJob) -> DeltaTable:
     deltalake's one call that creates a table with its files refuses properties of one's own, so
     they get a commit before the data's. Killed in between, the next run goes on from there.
     """
-    url, options = storage.for_delta_rs(job.target.text)
+    url, options = for_delta_rs(job.target.text)
     return DeltaTable.create(
         url,
         _delta_schema(job),

@@ -26,7 +26,7 @@ import pyarrow as pa
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.spark import session
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import sizes_in
 from mnist_spark.table import parquet
 from mnist_spark.table.target import Target
@@ -380,9 +380,7 @@ def _reading(target: Target) -> Iterator[None]:
     except MnistSparkError:
         raise
     except Exception as error:
-        raise TableError(
-            "cannot read the table", file=target, got=storage.delta_reason(error)
-        ) from error
+        raise TableError("cannot read the table", file=target, got=delta_reason(error)) from error
 
 
 def _open_delta(target: Target, version: int | None) -> DeltaTable:
