@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.cloudpickle import cloudpickle
 
 import mnist_spark
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
+from mnist_spark.storage.files import new_file, read_file
 from tests.storage.test_credentials import LIMITS
 from tests.support.faults import Fault, serve
 from tests.support.outcomes import run
@@ -92,6 +94,34 @@ def test_what_is_given_up_ends(silent, monkeypatch):
         objects.head("s3://mnist/x", 0.1)
     assert caught.value.transient
     until(lambda: threading.active_count() == before, "the thread's end")
+
+
+def test_code_that_travels_takes_no_credentials_along(s3_endpoint, monkeypatch):
+    """By value, with a task, as executors don't have the package."""
+    make_bucket(s3_endpoint, "travels")
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": s3_endpoint}).items():
+        monkeypatch.setenv(name, value)
+
+    def work() -> bytes:
+        with new_file("s3://travels/table", "part/x") as stream:
+            stream.write(b"abc")
+        return read_file("s3://travels/table", "part/x", 2)
+
+    assert work() == b"ab"  # now there is something open, with its credentials
+    cloudpickle.register_pickle_by_value(mnist_spark)
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        code = cloudpickle.dumps(work)
+    finally:
+        cloudpickle.unregister_pickle_by_value(mnist_spark)
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert KEYS["AWS_ACCESS_KEY_ID"].encode() not in code
+    bare = "import pickle, sys; sys.modules['mnist_spark'] = sys.modules['tests'] = None;"
+    bare += "print(pickle.loads(sys.stdin.buffer.read())())"
+    done = subprocess.run(
+        [sys.executable, "-c", bare], input=code, capture_output=True, check=False
+    )
+    assert done.stdout == b"b'ab'\n", done.stderr
 
 
 def test_a_forked_process_reads_and_writes(s3_endpoint, monkeypatch):
