@@ -25,7 +25,6 @@ from tests.support.outcomes import SHORT, Outcome, run
 from tests.support.servers import Azure
 
 TRAIN = tuple(file.payload_sha256 for file in catalog.find("mnist").splits[0].files)
-# Azure's own client, within adlfs, waits 15 s and more before it tries again.
 LIMITS = {"BACKOFF_SECONDS": 0.1}
 
 
