@@ -12,8 +12,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from mnist_spark.errors import UsageError
-from mnist_spark.refresh.config import SCHEME
-from mnist_spark.storage.urls import SCHEMES, is_cloud
+from mnist_spark.storage.urls import SCHEMES, is_cloud, scheme
 from mnist_spark.table.target import Target
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -111,7 +110,7 @@ class ValueReader:
         text = self.text(where, value)
         try:
             target = Target.parse(text)
-            if target.local is None or SCHEME.match(text):
+            if target.local is None or scheme(text):
                 return target
             return Target.parse(self.absolute(text))
         except UsageError as error:
@@ -120,9 +119,8 @@ class ValueReader:
     def folder_or_url(self, where: Keys, value: Any) -> str:
         """A URL as it is, everything else as an absolute path."""
         text = self.text(where, value)
-        scheme = SCHEME.match(text)
-        match scheme[1].lower() if scheme else None:
-            case None:
+        match scheme(text):
+            case "":
                 return self.absolute(text)
             case "http" | "https" if urlsplit(text).hostname:
                 return text
@@ -137,7 +135,7 @@ class ValueReader:
     def staging(self, where: Keys, value: Any) -> str:
         """An absolute path, or a URL of cloud storage."""
         text = self.folder_or_url(where, value)
-        if SCHEME.match(text) and not is_cloud(text):
+        if scheme(text) and not is_cloud(text):
             raise self.invalid(where, "expected a folder, or a URL of cloud storage")
         return text
 

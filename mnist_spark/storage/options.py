@@ -16,7 +16,17 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage.urls import AZURE, GCS, S3, SCHEMES, is_cloud, is_url, redact, scheme
+from mnist_spark.storage.urls import (
+    AZURE,
+    GCS,
+    S3,
+    SCHEMES,
+    bucket_and_key,
+    is_cloud,
+    is_url,
+    redact,
+    scheme,
+)
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
@@ -126,10 +136,10 @@ def cloud_variables() -> tuple[tuple[str, str], ...]:
 
 
 def _bucket_and_key(url: str) -> tuple[str, str]:
-    bucket, _, key = url.partition("://")[2].partition("/")
+    bucket, key = bucket_and_key(url)
     if not bucket:
         raise UsageError("URL has no bucket", url=redact(url))
-    return bucket, key.strip("/")
+    return bucket, key
 
 
 def _s3() -> dict[str, str]:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage.urls import redact
+from mnist_spark.storage.urls import redact, scheme
 
 _EXTENSION = "obstore._obstore"
 _Result = TypeVar("_Result")
@@ -45,7 +45,7 @@ def require(module: str, url: str, extra: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"{url.partition('://')[0]}:// needs {module.partition('.')[0]}",
+            f"{scheme(url)}:// needs {module.partition('.')[0]}",
             url=redact(url),
             got=f"no module {error.name}",
             hint=f"Install it with: pip install 'mnist-spark[{extra}]'",

@@ -11,23 +11,30 @@ GCS = ("gs", "gcs")
 SCHEMES = (*AZURE, *S3, *GCS)
 """The schemes of cloud storage, lower case."""
 
-_URL = re.compile(r"([^/]*?)://")
+# Two characters or more, so that a Windows drive isn't one. One slash, as in dbfs:/… and file:/….
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def scheme(text: str) -> str:
-    """The scheme of a URL, lower case; empty for a path and for ``dbfs:/…``."""
-    found = _URL.match(text)
+    """The scheme of a URL, lower case; empty for a path."""
+    found = _SCHEME.match(text)
     return found[1].lower() if found else ""
 
 
 def is_url(text: str) -> bool:
-    """Whether it's a URL with a host, of whatever scheme, and not a path."""
-    return _URL.match(text) is not None
+    """Whether it's a URL as ``scheme://…``; a path isn't, nor is ``dbfs:/…``."""
+    return bool(scheme(text)) and text.partition(":")[2].startswith("//")
 
 
 def is_cloud(text: str) -> bool:
     """Whether it's a URL of cloud storage, which :mod:`mnist_spark.storage.objects` reads."""
-    return scheme(text) in SCHEMES
+    return is_url(text) and scheme(text) in SCHEMES
+
+
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Both parts of ``s3://bucket/key``, as they stand there: keys are not percent-encoded."""
+    bucket, _, key = url.partition("://")[2].partition("/")
+    return bucket, key.strip("/")
 
 
 def redact(url: str) -> str:

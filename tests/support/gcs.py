@@ -1,7 +1,7 @@
 """A server of Google Cloud Storage's XML API, run as a process: ``gcs.py PORT BUCKET``.
 
-obstore and delta-rs speak that API; the emulators on PyPI lack its HEAD, ETag, listing and multipart
-upload. This one keeps objects in memory and refuses nobody.
+obstore and delta-rs speak that API; the emulators on PyPI lack its HEAD, ETag, listing and
+multipart upload. This one keeps objects in memory and refuses nobody.
 Source: https://cloud.google.com/storage/docs/xml-api/reference-methods
 """
 
