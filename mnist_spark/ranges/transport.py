@@ -99,8 +99,6 @@ def choose_transport(
     return TransportChoice(Transport.INLINE, "executors may not see the driver's disk")
 
 
-
-
 def plan_tasks(
     pairs: Sequence[Pair],
     ranges: Sequence[RecordRange],

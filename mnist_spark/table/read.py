@@ -28,6 +28,7 @@ from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.spark import session
 from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import sizes_in
+from mnist_spark.storage.urls import is_url
 from mnist_spark.table import parquet
 from mnist_spark.table.target import Target
 
@@ -211,7 +212,7 @@ class DeltaReader(TableReader):
         files = []
         for add in logged:
             path = _relative(add["path"])
-            if "://" in path:
+            if is_url(path):
                 return None
             low, high = ((add.get(end) or {}).get("index") for end in ("min", "max"))
             bits = next((bits for name, bits in kept.items() if name.endswith(path)), b"")
