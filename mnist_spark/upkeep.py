@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_spark.errors import MnistSparkError, SparkError, TableError, UsageError
 from mnist_spark.spark import session
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import sizes_in
 from mnist_spark.table.target import Target
 
@@ -197,5 +197,5 @@ def _upkeep(target: Target, what: str) -> Iterator[None]:
     except MnistSparkError:
         raise
     except Exception as error:
-        got = storage.delta_reason(error)
+        got = delta_reason(error)
         raise TableError(f"cannot {what} the table", file=target, got=got) from error

@@ -111,7 +111,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an S3 server, moto's, a process of its own."""
-    for module in ("s3fs", "moto"):
+    for module in ("boto3", "obstore", "moto"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
     port = free_port()

@@ -11,6 +11,7 @@ from typing import Any
 
 from mnist_spark.catalog.description import ALL_SPLITS, Archive, Dataset, File, Split
 from mnist_spark.errors import CatalogError
+from mnist_spark.storage.urls import is_url
 
 # Names from outside must stay within the folder that they are put into. A split's name is also
 # the folder ``split=<name>`` of its table, where Spark would escape other characters.
@@ -186,7 +187,7 @@ def _check_published(where: str, values: Mapping[str, Any], file: str) -> None:
 
 
 def _mirror(mirror: str, name: str, file: str, folder: Path | None) -> str:
-    if "://" in mirror:
+    if is_url(mirror):
         # The query of a signed URL comes after the path.
         base, mark, query = mirror.partition("?")
         return base + ("" if base.endswith("/") else "/") + mark + query

@@ -26,7 +26,9 @@ from mnist_spark.idx.format import (
 )
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import PayloadSlice
-from mnist_spark.storage.filesystem import filesystem, reason, redact
+from mnist_spark.storage.failures import ObjectError
+from mnist_spark.storage.objects import open_reader
+from mnist_spark.storage.urls import is_url, redact
 
 _REMOTE_BLOCK_BYTES = 8 << 20
 
@@ -110,17 +112,16 @@ def _open(part: PayloadSlice) -> tuple[IO[bytes], Header]:
         header = read_header(stream, part.path)
         check_payload_size(header, len(payload), part.path)
         return stream, header
-    if "://" in part.path:
+    if is_url(part.path):
         return _open_url(part.path)
     return open_payload(part.path)
 
 
 def _open_url(url: str) -> tuple[IO[bytes], Header]:
-    files, path = filesystem(url)
     try:
-        stream = files.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES)
-    except Exception as error:
-        raise IdxError("cannot open the payload", file=redact(url), got=reason(error)) from error
+        stream = open_reader(url, _REMOTE_BLOCK_BYTES)
+    except ObjectError as error:
+        raise IdxError("cannot open the payload", file=redact(url), got=error) from error
     try:
         header = read_header(stream, redact(url))
         check_payload_size(header, stream.size, redact(url))

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 
 from mnist_spark.errors import TableError
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.storage.filesystem import filesystem, reason
+from mnist_spark.storage.objects import open_reader
+from mnist_spark.storage.urls import is_url
 
 _BATCH_ROWS = 8192
+_REMOTE_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class TableFiles:
                     for batch in _read(stream, file, records, [*columns, "split"]):
                         yield self._whole(batch, file, records, columns)
             except Exception as error:
-                why = reason(error) if "://" in self.folder else str(error).partition("\n")[0]
+                why = str(error).partition("\n")[0]
                 raise TableError(
                     "cannot read the table",
                     file=file.path,
@@ -100,10 +102,9 @@ class TableFiles:
 
 
 def _open(folder: str, path: str) -> Any:
-    if "://" not in folder:
-        return pa.OSFile(str(Path(folder, path)))
-    store, place = filesystem(folder)
-    return store.open(f"{place.rstrip('/')}/{path}", "rb")
+    if is_url(folder):
+        return open_reader(f"{folder.rstrip('/')}/{path}", _REMOTE_BLOCK_BYTES)
+    return pa.OSFile(str(Path(folder, path)))
 
 
 def _read(

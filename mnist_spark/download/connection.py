@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from mnist_spark._version import __version__
 from mnist_spark.download import limits
 from mnist_spark.download.answers import UnusableError
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import redact
 
 _HEADERS = {
     # Files are wanted as published: no compression on the way, so none to undo.

@@ -20,7 +20,7 @@ from mnist_spark.download.check import check_file, compare_digests, most_bytes, 
 from mnist_spark.download.names import Place, Source, file_url
 from mnist_spark.download.transfer import UnusableError, sleep, transfer
 from mnist_spark.errors import DownloadError, IntegrityError
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import redact
 
 _log = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import options
 
-CONNECT_SECONDS = float(storage.CONNECT_SECONDS)
-READ_SECONDS = float(storage.READ_SECONDS)
+CONNECT_SECONDS = float(options.CONNECT_SECONDS)
+READ_SECONDS = float(options.READ_SECONDS)
 """Without a byte for so long, a connection has failed."""
 TOTAL_SECONDS = 300.0
 """For a file from one mirror, retries and pauses included, and beyond it …"""

@@ -21,8 +21,7 @@ from urllib.request import url2pathname
 
 from mnist_spark.catalog.dataset import Dataset, File
 from mnist_spark.errors import UsageError
-from mnist_spark.storage import filesystem as storage
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import SCHEMES, is_cloud, redact
 
 Source: TypeAlias = Path | str
 """A folder, or a base URL."""
@@ -51,12 +50,12 @@ def parse_source(text: str) -> Source:
             # Databricks mounts DBFS at /dbfs, but the volumes, which it calls dbfs: too, at /.
             path = "/" + text.partition(":")[2].lstrip("/")
             return Path(path if path.startswith("/Volumes/") else f"/dbfs{path}")
-        case _ if storage.is_cloud(text):
+        case _ if is_cloud(text):
             return text
     raise UsageError(
         "source isn't supported",
         expected="a folder, file:///…, dbfs:/…, http://…, https://… or one of "
-        + ", ".join(f"{each}://…" for each in storage.SCHEMES),
+        + ", ".join(f"{each}://…" for each in SCHEMES),
         got=repr(redact(text) if scheme else text),
     )
 
@@ -72,7 +71,7 @@ def _has_host(url: str) -> bool:
 def file_url(base: str, name: str) -> str:
     """The URL of a name below a base URL, which may be signed."""
     parts = urlsplit(base)
-    quoted = name if storage.is_cloud(base) else quote(name)
+    quoted = name if is_cloud(base) else quote(name)
     # A signed URL keeps its query.
     return urlunsplit(
         (parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{quoted}", parts.query, "")

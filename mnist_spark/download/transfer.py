@@ -15,8 +15,7 @@ from typing import IO
 
 from mnist_spark.download import cloud, http, limits
 from mnist_spark.download.answers import Answer, Part, Probe, UnusableError
-from mnist_spark.storage import filesystem as storage
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import is_cloud, redact
 
 __all__ = ["Answer", "Probe", "UnusableError", "probe", "sleep", "transfer"]
 
@@ -48,7 +47,7 @@ def transfer(
         OSError: writing failed.
     """
     part = Part(stream, limit, poll, advance)
-    attempt = cloud.attempt if storage.is_cloud(url) else http.attempt
+    attempt = cloud.attempt if is_cloud(url) else http.attempt
     seconds = limits.TOTAL_SECONDS + limit / limits.SLOWEST_BYTES_PER_SECOND
     deadline = time.monotonic() + seconds
     best = fruitless = 0
@@ -85,7 +84,7 @@ def probe(url: str, etag: str | None = None, last_modified: str | None = None) -
         url: with what it takes to get in, for example a SAS token; ``Origin.url`` is without.
         etag, last_modified: what the file had, see :class:`mnist_spark.download.cache.Origin`.
     """
-    ask = cloud.probe if storage.is_cloud(url) else http.probe
+    ask = cloud.probe if is_cloud(url) else http.probe
     try:
         return ask(url, etag, last_modified)
     except UnusableError as error:

@@ -25,7 +25,7 @@ from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import open_content
 from mnist_spark.opendatasets.png import strip_url
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import is_url, shown
 
 if TYPE_CHECKING:
     from mnist_spark.opendatasets.files import FileDataset
@@ -136,7 +136,7 @@ def _folder(place: str) -> Path | None:
     """The folder that a source names; None if it is a URL."""
     if place.lower().startswith("file:"):
         return Path(url2pathname(urlsplit(place).path))
-    return None if "://" in place else Path(place).expanduser()
+    return None if is_url(place) else Path(place).expanduser()
 
 
 def _read(path: Path, records: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -153,7 +153,7 @@ def _origin(
 ) -> str:
     """Where the bytes come from, without credentials."""
     if source is not None:
-        return redact(source) if "://" in source else source
+        return shown(source)
     try:
         path = caching.published_path(cache_folder(cache), dataset.name, splits[0].images)
         origin = caching.read_origin(path)
@@ -163,7 +163,7 @@ def _origin(
         return f"{origin.url.rpartition('/')[0]}/, checked, in {path.parent}"
     first, *others = dataset.mirrors
     more = f", or {len(others)} more" if others else ""
-    return (redact(first) if "://" in first else first) + more
+    return shown(first) + more
 
 
 def _abridged(classes: Sequence[str]) -> str:

@@ -12,14 +12,12 @@ import shutil
 from pathlib import Path
 
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import objects
+from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.urls import is_url, shown
 
 _NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
-
-
-class _StagingError(Exception):
-    """The message is the reason."""
 
 
 def stage(payload: Path, sha256: str, location: str) -> str:
@@ -38,10 +36,10 @@ def stage(payload: Path, sha256: str, location: str) -> str:
     """
     name = f"{sha256}.idx"
     try:
-        if "://" in location:
+        if is_url(location):
             return _stage_remote(payload, f"{location.rstrip('/')}/{name}")
         return _stage_local(payload, sha256, Path(location).expanduser().absolute() / name)
-    except (OSError, _StagingError) as error:
+    except OSError as error:
         raise _unusable(location, error) from error
 
 
@@ -55,14 +53,14 @@ def unstage(location: str) -> list[str]:
         MnistSparkError: the location can't be read or written.
     """
     try:
-        if "://" in location:
+        if is_url(location):
             return _unstage_remote(location)
         folder = Path(location).expanduser().absolute()
         names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return names
-    except (OSError, _StagingError) as error:
+    except OSError as error:
         raise _unusable(location, error) from error
 
 
@@ -86,34 +84,30 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
 
 
 def _stage_remote(payload: Path, url: str) -> str:
-    filesystem, path = storage.filesystem(url)
+    # Object stores show an object when its upload is complete, not before. Its digest isn't
+    # compared here, as that would fetch it again; executors compare what they read.
     try:
-        # Object stores show an object when its upload is complete, not before. Its digest isn't
-        # compared here, as that would fetch it again; executors compare what they read.
-        if not filesystem.exists(path) or filesystem.size(path) != payload.stat().st_size:
-            filesystem.put_file(str(payload), path)
-    except Exception as error:
-        raise _StagingError(storage.reason(error)) from error
+        whole = objects.head(url).size == payload.stat().st_size
+    except ObjectError as error:
+        if not error.missing:
+            raise
+        whole = False
+    if not whole:
+        objects.put_file(payload, url)
     return url
 
 
 def _unstage_remote(location: str) -> list[str]:
-    filesystem, folder = storage.filesystem(location)
-    try:
-        filesystem.invalidate_cache()
-        paths = {path.rpartition("/")[2]: path for path in filesystem.ls(folder, detail=False)}
-        names = sorted(name for name in paths if _NAME.fullmatch(name))
-        for name in names:
-            filesystem.rm_file(paths[name])
-    except Exception as error:
-        raise _StagingError(storage.reason(error)) from error
+    names = sorted(name for name in objects.names(location) if _NAME.fullmatch(name))
+    for name in names:
+        objects.delete(f"{location.rstrip('/')}/{name}")
     return names
 
 
-def _unusable(location: str, error: Exception) -> MnistSparkError:
+def _unusable(location: str, error: OSError) -> MnistSparkError:
     return MnistSparkError(
         "cannot use the staging location",
-        file=storage.redact(location) if "://" in location else location,
-        got=getattr(error, "strerror", None) or error,
+        file=shown(location),
+        got=error.strerror or error,
         hint="Name a folder that all nodes mount, or a URL, with --staging",
     )

@@ -22,7 +22,7 @@ from mnist_spark.errors import IdxError, UsageError, one_of
 from mnist_spark.idx.format import Header, open_payload
 from mnist_spark.ranges.plan import MAX_RANGE_BYTES, RecordRange
 from mnist_spark.ranges.task import PayloadSlice, RangeTask
-from mnist_spark.storage.filesystem import redact
+from mnist_spark.storage.urls import shown
 
 if TYPE_CHECKING:
     from mnist_spark.idx.pair import Pair
@@ -77,7 +77,7 @@ def choose_transport(
             payload that is too large for ``inline`` on a cluster without one.
     """
     transport = one_of(Transport, "transport", wanted)
-    staged = None if staging is None else f"staged in {_shown(staging)}"
+    staged = None if staging is None else f"staged in {shown(staging)}"
     if transport == Transport.INLINE and staging is not None:
         raise UsageError(
             "--staging is for the transport shared", expected="shared or auto", got=repr(wanted)
@@ -97,10 +97,6 @@ def choose_transport(
             " cache folder, choose --transport shared",
         )
     return TransportChoice(Transport.INLINE, "executors may not see the driver's disk")
-
-
-def _shown(place: str) -> str:
-    return redact(place) if "://" in place else place
 
 
 def plan_tasks(

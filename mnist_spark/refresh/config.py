@@ -6,12 +6,12 @@ Relative paths are relative to the file's folder. ``conf/refresh.toml`` shows al
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
+from mnist_spark.storage.urls import scheme
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer
 
@@ -19,9 +19,6 @@ MIN_RETENTION_DAYS = 7
 """Delta Lake's own safe limit: younger files may belong to a transaction that is under way."""
 
 DEFAULT_MAX_MB = 1024
-
-# Two characters or more, so that a Windows drive isn't one.
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class CustomFile:
     @property
     def is_url(self) -> bool:
         """Whether it has to be downloaded."""
-        return SCHEME.match(self.url) is not None
+        return bool(scheme(self.url))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mnist_spark.download.check import compare_digests, sha256_of
 from mnist_spark.errors import DownloadError
 from mnist_spark.idx.read import is_gzip
 from mnist_spark.refresh.config import CustomDataset, CustomFile
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.urls import redact
 
 
 def files_by_name(dataset: CustomDataset) -> dict[str, CustomFile]:
@@ -56,7 +56,7 @@ def get_file(dataset: CustomDataset, file: CustomFile, path: Path) -> Path:
         DownloadError: the source doesn't give it.
         IntegrityError: it isn't the one that is pinned.
     """
-    url = storage.redact(file.url) if file.is_url else Path(file.url).as_uri()
+    url = redact(file.url) if file.is_url else Path(file.url).as_uri()
     limit = dataset.max_mb * 1_000_000
     try:
         with open(path, "xb") as target:

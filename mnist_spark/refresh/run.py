@@ -25,8 +25,7 @@ from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from mnist_spark.refresh.source import Sources
 from mnist_spark.refresh.write import write_table
 from mnist_spark.spark import session
-from mnist_spark.storage import filesystem as storage
-from mnist_spark.table.target import Target
+from mnist_spark.storage.urls import shown
 from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import vacuum
 
@@ -111,7 +110,7 @@ class _Refresh:
         """Refreshes one table. Whatever goes wrong with it is in the report."""
         start = time.perf_counter()
         report = TableReport(
-            table.name, table.dataset.name, _printable(table.target), Outcome.FAILED
+            table.name, table.dataset.name, shown(table.target.text), Outcome.FAILED
         )
         try:
             with self._locked(table), session.lasting():
@@ -194,11 +193,6 @@ class _Refresh:
             except OSError as error:
                 raise caching.unusable(MnistSparkError, error, path) from error
             yield
-
-
-def _printable(target: Target) -> str:
-    """Without credentials, should a URL have any."""
-    return storage.redact(target.text) if "://" in target.text else target.text
 
 
 def _upkeep(table: TableConfig, report: TableReport) -> TableReport:

@@ -12,8 +12,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from mnist_spark.errors import UsageError
-from mnist_spark.refresh.config import SCHEME
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.urls import SCHEMES, is_cloud, scheme
 from mnist_spark.table.target import Target
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -111,7 +110,7 @@ class ValueReader:
         text = self.text(where, value)
         try:
             target = Target.parse(text)
-            if target.local is None or SCHEME.match(text):
+            if target.local is None or scheme(text):
                 return target
             return Target.parse(self.absolute(text))
         except UsageError as error:
@@ -120,24 +119,23 @@ class ValueReader:
     def folder_or_url(self, where: Keys, value: Any) -> str:
         """A URL as it is, everything else as an absolute path."""
         text = self.text(where, value)
-        scheme = SCHEME.match(text)
-        match scheme[1].lower() if scheme else None:
-            case None:
+        match scheme(text):
+            case "":
                 return self.absolute(text)
             case "http" | "https" if urlsplit(text).hostname:
                 return text
-            case _ if storage.is_cloud(text):
+            case _ if is_cloud(text):
                 return text
             case "file" if urlsplit(text).netloc in ("", "localhost"):
                 return url2pathname(unquote(urlsplit(text).path))
         # The URL itself stays untold: it may carry a password.
-        known = ", ".join(f"{known}://" for known in ("file", "http", "https", *storage.SCHEMES))
+        known = ", ".join(f"{known}://" for known in ("file", "http", "https", *SCHEMES))
         raise self.invalid(where, f"expected a path, or a URL of {known}")
 
     def staging(self, where: Keys, value: Any) -> str:
         """An absolute path, or a URL of cloud storage."""
         text = self.folder_or_url(where, value)
-        if SCHEME.match(text) and not storage.is_cloud(text):
+        if scheme(text) and not is_cloud(text):
             raise self.invalid(where, "expected a folder, or a URL of cloud storage")
         return text
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from mnist_spark.storage.filesystem import CONNECT_SECONDS
+from mnist_spark.storage.options import CONNECT_SECONDS
+from mnist_spark.storage.urls import scheme
 
 # For the Hadoop that Spark brings. Of Amazon's SDK, in the version that the connector was built
 # with, what it needs instead of one jar with all services.
@@ -50,8 +51,8 @@ def packages(url: str) -> tuple[str, ...]:
 def settings(url: str) -> dict[str, str]:
     """What the connector has to be told so that the environment which serves the others serves it.
 
-    boto3 and delta-rs see region, profile and endpoint in ``AWS_*`` by themselves, adlfs an
-    account's key or SAS token in ``AZURE_STORAGE_*``.
+    obstore and delta-rs see region and endpoint in ``AWS_*`` by themselves, and an account's key
+    or SAS token in ``AZURE_STORAGE_*``.
     """
     found: dict[str, str] = {}
     match _cloud(url):
@@ -63,7 +64,7 @@ def settings(url: str) -> dict[str, str]:
 
 
 def _cloud(url: str) -> str:
-    return _CLOUDS.get(url.partition("://")[0].lower(), "")
+    return _CLOUDS.get(scheme(url), "")
 
 
 def _s3() -> dict[str, str]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from mnist_spark.errors import MnistSparkError, TableError
-from mnist_spark.storage.filesystem import filesystem, reason
+from mnist_spark.errors import TableError
+from mnist_spark.storage.objects import delete, head, names, open_writer, read, sizes
+from mnist_spark.storage.urls import is_url
 
 
 @contextlib.contextmanager
@@ -25,21 +26,22 @@ def new_file(folder: str, name: str, record_range: str | None = None) -> Iterato
     Raises:
         TableError: it can't be written, which names the host.
     """
-    local = "://" not in folder
+    new = open_writer(_url(folder, name)) if is_url(folder) else _new_local(folder, name)
     try:
-        with _new_local(Path(folder, name)) if local else _new_remote(folder, name) as stream:
+        with new as stream:
             yield stream
     except OSError as error:
         raise TableError(
             "cannot write the data file",
-            file=f"{folder.rstrip('/')}/{name}",
+            file=_url(folder, name),
             record_range=record_range,
             got=f"{error.strerror or error} on host {socket.gethostname()}",
         ) from error
 
 
 @contextlib.contextmanager
-def _new_local(path: Path) -> Iterator[IO[bytes]]:
+def _new_local(folder: str, name: str) -> Iterator[IO[bytes]]:
+    path = Path(folder, name)
     # Not the table's folder itself: where it's missing, this host doesn't see the table.
     path.parent.mkdir(exist_ok=True)
     try:
@@ -53,23 +55,8 @@ def _new_local(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-@contextlib.contextmanager
-def _new_remote(folder: str, name: str) -> Iterator[IO[bytes]]:
-    store, path = filesystem(folder)
-    stream = None
-    try:
-        stream = store.open(f"{path.rstrip('/')}/{name}", "wb")
-        yield stream
-        stream.close()
-    except BaseException as error:
-        if stream is not None and not stream.closed:
-            # An upload that is never completed leaves nothing; close() would complete it.
-            with contextlib.suppress(Exception):
-                stream.discard()
-            stream.closed = True
-        if isinstance(error, MnistSparkError) or not isinstance(error, Exception):
-            raise
-        raise OSError(reason(error)) from error
+def _url(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
 
 
 def read_file(folder: str, name: str, limit: int) -> bytes:
@@ -78,15 +65,11 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
     Raises:
         OSError: it can't be read; the message has no secret.
     """
-    if "://" not in folder:
-        with open(Path(folder, name), "rb") as stream:
-            return stream.read(limit)
-    store, path = filesystem(folder)
-    try:
-        with store.open(f"{path.rstrip('/')}/{name}", "rb") as stream:
-            return bytes(stream.read(limit))
-    except Exception as error:
-        raise OSError(reason(error)) from error
+    if is_url(folder):
+        url = _url(folder, name)
+        return read(url, 0, min(limit, head(url).size))
+    with open(Path(folder, name), "rb") as stream:
+        return stream.read(limit)
 
 
 def remove_file(folder: str, name: str) -> None:
@@ -95,41 +78,29 @@ def remove_file(folder: str, name: str) -> None:
     Raises:
         OSError: it can't be removed; the message has no secret.
     """
-    if "://" not in folder:
+    if is_url(folder):
+        delete(_url(folder, name))
+    else:
         Path(folder, name).unlink()
-        return
-    store, path = filesystem(folder)
-    try:
-        store.rm_file(f"{path.rstrip('/')}/{name}")
-    except Exception as error:
-        raise OSError(reason(error)) from error
 
 
-def sizes_in(folder: str, names: Sequence[str]) -> dict[str, int]:
+def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
     """Bytes of those files in a table's folder that are there; one listing at a URL.
 
     Args:
-        names: paths relative to the folder.
+        wanted: paths relative to the folder.
 
     Raises:
         OSError: they can't be had; the message has no secret.
     """
-    if "://" not in folder:
-        sizes = {}
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                sizes[name] = Path(folder, name).stat().st_size
-        return sizes
-    store, path = filesystem(folder)
-    try:
-        found = store.find(path, detail=True)
-    except FileNotFoundError:
-        return {}
-    except Exception as error:
-        raise OSError(reason(error)) from error
-    start = len(path.strip("/")) + 1
-    there = {str(key).strip("/")[start:]: int(each["size"]) for key, each in found.items()}
-    return {name: there[name] for name in names if name in there}
+    if is_url(folder):
+        there = sizes(folder)
+        return {name: there[name] for name in wanted if name in there}
+    found = {}
+    for name in wanted:
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = Path(folder, name).stat().st_size
+    return found
 
 
 def names_in(folder: str) -> list[str]:
@@ -138,16 +109,9 @@ def names_in(folder: str) -> list[str]:
     Raises:
         OSError: it can't be listed; the message has no secret.
     """
-    if "://" not in folder:
-        try:
-            return [path.name for path in Path(folder).iterdir()]
-        except FileNotFoundError:
-            return []
-    store, path = filesystem(folder)
+    if is_url(folder):
+        return names(folder)
     try:
-        found = store.ls(path, detail=False)
+        return [path.name for path in Path(folder).iterdir()]
     except FileNotFoundError:
         return []
-    except Exception as error:
-        raise OSError(reason(error)) from error
-    return [str(each).rstrip("/").rpartition("/")[2] for each in found]

@@ -6,8 +6,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import parquet
 from mnist_spark.table.properties import Existing, strange_names
 from mnist_spark.table.target import MISWRITTEN, Target
@@ -37,15 +38,13 @@ def open_table(target: Target) -> DeltaTable | None:
         TableError: something else is there, or a table that delta-rs can't open.
     """
     folder = place_of(target)
-    url, options = storage.for_delta_rs(folder)
+    url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
     except TableNotFoundError:
         pass
     except (DeltaError, OSError) as error:
-        raise TableError(
-            "cannot open the table", file=folder, got=storage.delta_reason(error)
-        ) from error
+        raise TableError("cannot open the table", file=folder, got=delta_reason(error)) from error
     try:
         others = strange_names(folder)
     except OSError as error:

@@ -21,7 +21,8 @@ from deltalake.transaction import AddAction, CommitProperties, Transaction
 from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.spark.tasks import write_files
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table.delta import inspect, open_table, place_of, table_obstacle
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
@@ -118,7 +119,7 @@ def _failed(job: WriteJob, error: Exception) -> TableError:
     return TableError(
         "the commit to the table failed",
         file=job.target,
-        got=storage.delta_reason(error),
+        got=delta_reason(error),
         hint=None if job.target.local else lost,
     )
 
@@ -153,7 +154,7 @@ def _create(job: WriteJob) -> DeltaTable:
     deltalake's one call that creates a table with its files refuses properties of one's own, so
     they get a commit before the data's. Killed in between, the next run goes on from there.
     """
-    url, options = storage.for_delta_rs(job.target.text)
+    url, options = for_delta_rs(job.target.text)
     return DeltaTable.create(
         url,
         _delta_schema(job),

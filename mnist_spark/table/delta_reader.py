@@ -11,6 +11,7 @@ from deltalake import QueryBuilder
 
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.storage.files import sizes_in
+from mnist_spark.storage.urls import is_url
 from mnist_spark.table.delta import open_existing
 from mnist_spark.table.read import Extent, FileFault, TableReader, reading
 from mnist_spark.table.target import Target
@@ -96,7 +97,7 @@ class DeltaReader(TableReader):
         files = []
         for add in logged:
             path = _relative(add["path"])
-            if "://" in path:
+            if is_url(path):
                 return None
             low, high = ((add.get(end) or {}).get("index") for end in ("min", "max"))
             bits = next((bits for name, bits in kept.items() if name.endswith(path)), b"")

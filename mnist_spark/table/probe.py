@@ -11,6 +11,7 @@ from mnist_spark.decode.probe import try_folder
 from mnist_spark.errors import TableError
 from mnist_spark.spark import executors, session
 from mnist_spark.storage.files import new_file, remove_file
+from mnist_spark.storage.urls import is_url
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,7 +31,7 @@ def check_reachable(spark: SparkSession, folder: str, tasks: int) -> None:
     """
     if session.is_local(spark):
         return
-    if "://" not in folder:
+    if not is_url(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
     token = uuid4().hex
     mark = f".mnist_spark-{token}"  # readers of tables skip what begins with a dot

@@ -24,7 +24,7 @@ import pyarrow as pa
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.spark import session
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.table import parquet
 from mnist_spark.table.target import Target
 
@@ -141,6 +141,4 @@ def reading(target: Target) -> Iterator[None]:
     except MnistSparkError:
         raise
     except Exception as error:
-        raise TableError(
-            "cannot read the table", file=target, got=storage.delta_reason(error)
-        ) from error
+        raise TableError("cannot read the table", file=target, got=delta_reason(error)) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage.filesystem import is_cloud, redact
+from mnist_spark.storage.urls import is_cloud, redact
 
 # Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")

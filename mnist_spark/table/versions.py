@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mnist_spark.errors import TableError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.failures import delta_reason
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def after_commit(target: Target, version: int | None) -> Iterator[None]:
         raise TableError(
             f"the new version{number} of the table is committed, but the ingest failed after that",
             file=target,
-            got=storage.delta_reason(error),
+            got=delta_reason(error),
             hint="Check it with mnist-spark verify, or run the ingest again",
         ) from error
 

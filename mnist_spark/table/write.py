@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.spark import failures
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.objects import check_url
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _against_columnar(target: Target, table_format: Format) -> tuple[str | None,
         return "the target is a catalog table", None
     if target.local is None:
         try:
-            storage.filesystem(target.text)
+            check_url(target.text)
         except UsageError as error:
             return str(error), None
     if table_format == Format.PARQUET:

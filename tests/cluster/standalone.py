@@ -77,7 +77,7 @@ class Cluster:
         self._libraries = home / "lib"
         # The last is for the planner, which runs beside the driver: executors don't see it.
         self.python_path = f"{self._libraries}:{SITE_PACKAGES}"
-        self.cloud_python_path = home / "cloud-lib"  # with fsspec's file systems too
+        self.cloud_python_path = home / "cloud-lib"  # with obstore and boto3 too
         self.cloud_python_path.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []
         self.master = self._start_master()

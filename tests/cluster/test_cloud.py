@@ -9,9 +9,11 @@ from __future__ import annotations
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import objects
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.verify import verify
 from tests.cluster.conftest import standalone
+from tests.support.servers import make_bucket
 from tests.support.tables import difference, expected, normal
 
 
@@ -26,8 +28,7 @@ def bucket(s3_endpoint, monkeypatch) -> dict[str, str]:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    filesystem, path = storage.filesystem("s3://cluster")
-    filesystem.makedirs(path, exist_ok=True)
+    make_bucket(s3_endpoint, "cluster")
     return environment
 
 
@@ -46,8 +47,7 @@ def test_columnar_to_s3_with_staging_there(cluster, large, bucket):
     assert answer["error"] == "TableError"
     assert "executors do not reach the table's folder" in answer["line"]
     assert "credentials" in answer["line"]
-    filesystem, path = storage.filesystem(url)
-    assert not [name for name in filesystem.find(path) if name.endswith(".parquet")]
+    assert not [name for name in objects.sizes(url) if name.endswith(".parquet")]
 
     conf = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in bucket.items())
     site = standalone(cluster, "with-keys", conf=conf, python_path=path)
@@ -58,7 +58,7 @@ def test_columnar_to_s3_with_staging_there(cluster, large, bucket):
     assert (checked["ok"], checked["notes"]) == (True, []), checked
     assert (report["writer"], report["transport"]) == ("columnar", "shared")
     assert all(task["host"].startswith("worker") for task in report["tasks"])
-    place, options = storage.for_delta_rs(url)
+    place, options = for_delta_rs(url)
     rows = DeltaTable(place, storage_options=options).to_pyarrow_table()
     assert difference(normal(rows), expected(large, "columns")) == ""
     assert verify(url, cache=cluster.driver_only / "cache").ok

@@ -18,7 +18,9 @@ from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.names import parse_source
 from mnist_spark.errors import DownloadError, UsageError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.objects import check_url
+from mnist_spark.storage.options import locate
+from mnist_spark.storage.urls import is_cloud, redact
 from tests.support.faults import Fault, parse_dataset, serve, write_dataset
 
 NOWHERE = "http://no-such-host.invalid/"
@@ -217,18 +219,23 @@ def _no_credentials(monkeypatch):
 @pytest.mark.parametrize("scheme", ["abfss", "abfs", "wasbs", "wasb", "az"])
 def test_azure_urls(scheme):
     host = "account.dfs.core.windows.net"
-    filesystem, path = storage.filesystem(f"{scheme}://box@{host}/a b/c.gz?sv=1&sig=s%2Fe")
-    assert path == "box/a b/c.gz"
-    assert filesystem.account_url == "https://account.blob.core.windows.net"
-    assert filesystem.sas_token.lstrip("?") == "sv=1&sig=s%2Fe"
-    assert storage.filesystem(f"{scheme}://box@{host}")[0].credential is None  # anonymous
+    place = locate(f"{scheme}://box@{host}/a b/c.gz?sv=1&sig=s%2Fe")
+    assert (place.bucket, place.key) == ("box", "a b/c.gz")
+    assert place.options["azure_storage_account_name"] == "account"
+    assert place.options["azure_storage_endpoint"] == "https://account.blob.core.windows.net"
+    assert place.options["azure_storage_sas_token"] == "sv=1&sig=s%2Fe"
+    assert "sig" not in repr(place)
+    anonymous = locate(f"{scheme}://box@{host}").options
+    assert anonymous["azure_skip_signature"] == "true"
+    assert "azure_storage_sas_token" not in anonymous
 
 
 @pytest.mark.usefixtures("_no_credentials")
 def test_azure_identity_is_asked_if_the_environment_has_one(monkeypatch):
+    # That it is asked: tests/storage/test_credentials.py.
     url = "abfss://box@account.dfs.core.windows.net/"
     monkeypatch.setenv("AZURE_CLIENT_ID", "00000000-0000-0000-0000-000000000000")
-    assert type(storage.filesystem(url)[0].credential).__name__ == "DefaultAzureCredential"
+    assert "azure_skip_signature" not in locate(url).options
 
 
 @pytest.mark.usefixtures("_no_credentials")
@@ -246,22 +253,28 @@ def test_azure_identity_is_asked_if_the_environment_has_one(monkeypatch):
 )
 def test_urls_that_are_no_good(dataset, tmp_path, url, what):
     with pytest.raises(UsageError, match=what) as caught:
-        storage.filesystem(url)
+        check_url(url)
     assert "SECRET" not in str(caught.value)
-    if storage.is_cloud(url):
+    if is_cloud(url):
         with pytest.raises(UsageError, match=what):
             get(dataset, url, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("url", "backend", "extra"),
-    [("s3://b/k", "s3fs", "s3"), ("gs://b/k", "gcsfs", "gcs"), ("az://c/x", "adlfs", "azure")],
+    [
+        ("s3://b/k", "obstore", "s3"),
+        ("s3://b/k", "boto3", "s3"),
+        ("gs://b/k", "obstore", "gcs"),
+        ("az://c/x", "obstore", "azure"),
+    ],
 )
 def test_missing_extra(monkeypatch, url, backend, extra):
-    for module in (backend, f"{backend}.core"):
-        monkeypatch.setitem(sys.modules, module, None)  # what import takes for "not there"
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setitem(sys.modules, backend, None)  # what import takes for "not there"
     with pytest.raises(UsageError) as caught:
-        storage.filesystem(url)
+        check_url(url)
     assert f"needs {backend} " in str(caught.value)
     assert f"pip install 'mnist-spark[{extra}]'" in str(caught.value)
 
@@ -270,13 +283,10 @@ def test_missing_extra(monkeypatch, url, backend, extra):
 def test_another_account_than_the_environments(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig=SECRET")
-    mine = storage.filesystem("abfss://box@mine.dfs.core.windows.net/")[0]
-    assert mine.sas_token.lstrip("?") == "sig=SECRET"
-    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig=ANOTHER")
-    renewed = storage.filesystem("abfss://box@mine.dfs.core.windows.net/")[0]
-    assert renewed.sas_token.lstrip("?") == "sig=ANOTHER"
+    # That it is sent, and a renewed one too: tests/storage/test_credentials.py.
+    assert "azure_skip_signature" not in locate("abfss://box@mine.dfs.core.windows.net/").options
     with pytest.raises(UsageError, match="another account's"):
-        storage.filesystem("abfss://box@theirs.dfs.core.windows.net/")
+        check_url("abfss://box@theirs.dfs.core.windows.net/")
 
 
 def test_redact():
@@ -288,13 +298,13 @@ def test_redact():
         "s3://key:secret@bucket/x": "s3://bucket/x",
         "http://[::1/": "http://(malformed)",
     }
-    assert {url: storage.redact(url) for url in cases} == cases
+    assert {url: redact(url) for url in cases} == cases
 
 
 def test_importing_storage_is_light():
-    # Executors import it; what it needs beyond fsspec must not come with it.
-    code = "import sys, mnist_spark.storage.filesystem; "
-    code += "print([m for m in ('requests', 'adlfs', 'fsspec', "
+    # Executors import it; what only a URL of cloud storage needs must not come with it.
+    code = "import sys, mnist_spark.storage.files; "
+    code += "print([m for m in ('requests', 'obstore', 'boto3', "
     code += "'mnist_spark.download.transfer', 'mnist_spark.download.cache') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -16,6 +16,7 @@ import platformdirs
 import pytest
 from filelock import FileLock
 
+from tests.support import gcs
 from tests.support.servers import Azure, Cutter, cut_connections, free_port, running
 
 # The last version for Node 20.
@@ -99,10 +100,9 @@ def azure(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def gcs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that speaks Google Cloud Storage's JSON API; a bucket ``mnist``."""
+    """The address of a server that speaks Google Cloud Storage's XML API; a bucket ``mnist``."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("gcp-storage-emulator")), "start", "--in-memory"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", "mnist"]
+    command = [sys.executable, gcs.__file__, str(port), "mnist"]
     with running(command, port, tmp_path_factory.mktemp("gcs") / "log"):
         yield f"http://127.0.0.1:{port}"
 

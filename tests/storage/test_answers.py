@@ -24,7 +24,7 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import delta, delta_columnar
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
@@ -146,7 +146,7 @@ def write_again_if_refused(
 
 
 def open_at(store: Store) -> DeltaTable:
-    place, options = storage.for_delta_rs(f"{store.url}/t")
+    place, options = for_delta_rs(f"{store.url}/t")
     return DeltaTable(place, storage_options=options)
 
 

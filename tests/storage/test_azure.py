@@ -18,14 +18,14 @@ from mnist_spark.download import split as prepare
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import DownloadError, UsageError
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import objects
+from mnist_spark.storage.failures import ObjectError
 from mnist_spark.verify import verify
 from tests.support.faults import Fault, serve
 from tests.support.outcomes import SHORT, Outcome, run
 from tests.support.servers import Azure
 
 TRAIN = tuple(file.payload_sha256 for file in catalog.find("mnist").splits[0].files)
-# Azure's own client, within adlfs, waits 15 s and more before it tries again.
 LIMITS = {"BACKOFF_SECONDS": 0.1}
 
 
@@ -146,19 +146,22 @@ def test_probe(azure, monkeypatch):
 
 def test_write_read_and_list(azure, monkeypatch, tmp_path):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure.connection())
-    filesystem, path = storage.filesystem("az://mnist/staged/äö å/x.idx")
+    url = "az://mnist/staged/äö å/x.idx"
     data = bytes(range(256)) * 1000
-    with filesystem.open(path, "wb") as stream:
+    with objects.open_writer(url) as stream:
         stream.write(data)
-    with filesystem.open(path, "rb") as stream:
+    with objects.open_reader(url, 1 << 16) as stream:
         stream.seek(1000)
         assert stream.read(10) == data[1000:1010]
-    assert hashlib.sha256(filesystem.cat_file(path)).digest() == hashlib.sha256(data).digest()
-    assert filesystem.ls("mnist/staged/äö å", detail=False) == [path]
-    filesystem.rm_file(path)
-    with pytest.raises(FileNotFoundError) as caught:
-        filesystem.info(path)
-    assert storage.reason(caught.value) in ("not found", "HTTP 404 Not Found")
+        stream.seek(0)
+        whole = stream.read()
+    assert hashlib.sha256(whole).digest() == hashlib.sha256(data).digest()
+    assert objects.names("az://mnist/staged/äö å") == ["x.idx"]
+    objects.delete(url)
+    with pytest.raises(ObjectError) as caught:
+        objects.head(url)
+    assert caught.value.missing
+    assert str(caught.value) in ("not found", "HTTP 404 Not Found")
 
 
 def test_nobody_listens(tmp_path, monkeypatch):

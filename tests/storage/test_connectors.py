@@ -22,7 +22,7 @@ from tests.storage.test_targets import (
     credentials_checked,
 )
 from tests.support.processes import Driver
-from tests.support.servers import free_port
+from tests.support.servers import free_port, make_bucket
 
 WRONG = base64.b64encode(b"wrong" * 8).decode()
 
@@ -30,9 +30,7 @@ WRONG = base64.b64encode(b"wrong" * 8).decode()
 @pytest.fixture(scope="module")
 def s3(s3_endpoint, tmp_path_factory) -> Lake:
     """``writing`` names a credentials file, ``reading`` has the keys themselves."""
-    import s3fs
-
-    s3fs.S3FileSystem(key=S3_KEY, secret=S3_SECRET, endpoint_url=s3_endpoint).mkdir("hadoop")
+    make_bucket(s3_endpoint, "hadoop")
     file = tmp_path_factory.mktemp("aws") / "credentials"
     file.write_text(f"[lake]\naws_access_key_id = {S3_KEY}\naws_secret_access_key = {S3_SECRET}\n")
     profile = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "lake"}

@@ -27,12 +27,14 @@ from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
 from mnist_spark.history import history
 from mnist_spark.idx.sample import write_sample
-from mnist_spark.storage import filesystem as storage
+from mnist_spark.storage import objects
+from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
 from tests.support.processes import Driver
+from tests.support.servers import make_bucket
 from tests.support.tables import expected
 
 S3_KEY, S3_SECRET = "AKIATESTSOFTARGETS00", "kW8xQz7Lr0vTfYc2mHjN5bDpUeAoXiRgS1w9ZtBq"
@@ -58,18 +60,17 @@ class Lake:
 
     def everything(self) -> bytes:
         """Names and contents of all that is stored there."""
-        filesystem, path = storage.filesystem(self.url)
-        names = filesystem.find(path)
-        return b"".join(name.encode() + filesystem.cat_file(name) for name in names)
+        return b"".join(
+            name.encode() + objects.read(f"{self.url}/{name}", 0, size)
+            for name, size in objects.sizes(self.url).items()
+        )
 
 
 @pytest.fixture(scope="module")
 def s3(s3_endpoint, tmp_path_factory) -> Lake:
-    import s3fs
-
     keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
     place = {"AWS_ENDPOINT_URL": s3_endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-    s3fs.S3FileSystem(key=S3_KEY, secret=S3_SECRET, endpoint_url=s3_endpoint).mkdir("lake")
+    make_bucket(s3_endpoint, "lake")
     file = tmp_path_factory.mktemp("aws") / "credentials"
     lines = [f"{name.lower()} = {value}" for name, value in keys.items()]
     file.write_text("\n".join(["[lake]", *lines, ""]))
@@ -141,7 +142,7 @@ def assert_rows(url: str, dataset: Dataset, layout: str, keys: Mapping[str, str]
     Args:
         keys: what Polars has to be told besides the place: it reads no profiles.
     """
-    place, options = storage.for_delta_rs(url)
+    place, options = for_delta_rs(url)
     told = {k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))}
     told |= {name.lower(): value for name, value in keys.items()}
     rows = pl.read_delta(place, storage_options=told).sort("split", "index")
@@ -197,8 +198,8 @@ def test_refresh(lake, driver, sample, tmp_path, monkeypatch, capsys, package_lo
     _, source = sample
     monkeypatch.setenv("JAVA_HOME", "/none")  # in this process, only what needs no Spark
     driver.ingest(**source, target=f"{lake.url}/damaged", layout="binary")
-    filesystem, path = storage.filesystem(f"{lake.url}/damaged")
-    filesystem.rm_file(next(n for n in filesystem.find(path) if n.endswith(".parquet")))
+    damaged = f"{lake.url}/damaged"
+    objects.delete(f"{damaged}/{next(n for n in objects.sizes(damaged) if n.endswith('.parquet'))}")
     tables = [
         f'[tables.{name}]\ndataset = "{source["dataset"]}"\ntarget = "{lake.url}/{name}"\n'
         'layout = "binary"\nretention_days = 7\n'
@@ -241,7 +242,7 @@ def test_refresh(lake, driver, sample, tmp_path, monkeypatch, capsys, package_lo
 
 
 def test_of_two_commits_at_once_one_fails(lake):
-    place, options = storage.for_delta_rs(f"{lake.url}/conflict")
+    place, options = for_delta_rs(f"{lake.url}/conflict")
     schema = Schema.from_arrow(pa.schema([("a", pa.int32())]))
     DeltaTable.create(place, schema, storage_options=options)
     both = [DeltaTable(place, storage_options=options) for _ in range(2)]
@@ -376,6 +377,6 @@ def test_what_only_spark_reads(monkeypatch):
 def test_what_delta_rs_is_told(monkeypatch, environment, url, place, options):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    got_place, got = storage.for_delta_rs(url)
+    got_place, got = for_delta_rs(url)
     limits = ("connect_timeout", "timeout", "max_retries", "retry_timeout")
     assert (got_place, {k: v for k, v in got.items() if k not in limits}) == (place, options)

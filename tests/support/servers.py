@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ def running(command: list[str], port: int, log: Path, **env: str) -> Iterator[No
     finally:
         process.terminate()
         process.wait(20)
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    """Makes a bucket of the S3 server; nothing happens if it's there."""
+    request = urllib.request.Request(f"{endpoint}/{name}", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""obstore as this process may use it: calls that can be given up, and life after a fork."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from mnist_spark.errors import UsageError
+from mnist_spark.storage.urls import redact, scheme
+
+_EXTENSION = "obstore._obstore"
+_Result = TypeVar("_Result")
+_forked = False
+
+
+def load_obstore(url: str, extra: str) -> None:
+    """Imports ``obstore`` as this process may use it.
+
+    Args:
+        url, extra: for the error.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
+    global _forked  # noqa: PLW0603 - a process has forked, or it hasn't
+    if _forked:
+        _load_again()
+        _forked = False
+    require("obstore", url, extra)
+
+
+def require(module: str, url: str, extra: str) -> None:
+    """Imports a module of an extra; see :func:`load_obstore`.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"{scheme(url)}:// needs {module.partition('.')[0]}",
+            url=redact(url),
+            got=f"no module {error.name}",
+            hint=f"Install it with: pip install 'mnist-spark[{extra}]'",
+        ) from error
+
+
+def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
+    """What ``work`` returns or raises; Ctrl-C and the deadline end the wait for it.
+
+    obstore's own calls see neither. Its asynchronous ones would, but now and then Python aborts
+    at its exit if one was used. A call that is given up ends by its time-outs, in a thread that the
+    process doesn't wait for.
+
+    Raises:
+        TimeoutError: it takes longer than so many seconds.
+    """
+    future: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(seconds)
+
+
+def _note_fork() -> None:
+    global _forked  # noqa: PLW0603
+    _forked = _forked or _EXTENSION in sys.modules
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def _load_again() -> None:
+    """Gives a forked process an obstore of its own.
+
+    The extension keeps one runtime per process, whose threads a fork leaves behind, so every call
+    would hang. Loaded from another file it is another library, with a runtime of its own.
+
+    Raises:
+        UsageError: this system has no files in memory.
+    """
+    spec = importlib.util.find_spec(_EXTENSION)
+    if spec is None or spec.origin is None or not hasattr(os, "memfd_create"):
+        raise UsageError(
+            "cloud storage was used before this process was forked",
+            hint='Start processes with multiprocessing.get_context("spawn")',
+        )
+    for name in [name for name in sys.modules if name.partition(".")[0] == "obstore"]:
+        del sys.modules[name]
+    copy = os.memfd_create("obstore")
+    with open(spec.origin, "rb") as library:
+        while os.sendfile(copy, library.fileno(), None, 1 << 30):
+            pass
+    path = f"/proc/self/fd/{copy}"  # stays open: the loader may read it later
+    loader = importlib.machinery.ExtensionFileLoader(_EXTENSION, path)
+    module = importlib.util.module_from_spec(
+        importlib.machinery.ModuleSpec(_EXTENSION, loader, origin=path)
+    )
+    sys.modules[_EXTENSION] = module
+    loader.exec_module(module)
