@@ -1,7 +1,8 @@
 """What is in the cache folder: listed, verified, cleaned. For ``mnist-spark cache``.
 
 Only what this package has put there counts: published files of the catalog or with a record beside
-them (:class:`mnist_spark.download.cache.Origin`), payloads, and what belongs to those by its name.
+them (:class:`mnist_spark.download.cache.Origin`), payloads, archives of Java classes, and what
+belongs to those by its name.
 Nothing else is read, listed or removed, and no symbolic link is followed: someone may have named
 their home folder as the cache.
 """
@@ -26,6 +27,9 @@ from mnist_spark.errors import IntegrityError, MnistSparkError
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _LOCK = re.compile(r"\.(.+)\.lock")
 _ASIDE = re.compile(r"(.+)\.bad-([0-9a-f]{8})")
+JVM_ARCHIVES = "jvm"
+"""The folder of archives of Java classes (:mod:`mnist_spark.spark.jvm_archive`)."""
+_JVM_ARCHIVE = re.compile(r"spark-[\w.]+-[0-9a-f]{16}\.jsa")
 _PAYLOAD = re.compile(r"([0-9a-f]{64}|from-[0-9a-f]{64}(-upright)?)\.idx")
 
 
@@ -65,7 +69,12 @@ class Entry:
     @property
     def content(self) -> bool:
         """Whether it is a published file or a payload in its place."""
-        return self.state in (State.COMPLETE, State.UNRECORDED)
+        return self.state in (State.COMPLETE, State.UNRECORDED) and not self.jvm_archive
+
+    @property
+    def jvm_archive(self) -> bool:
+        """Whether it is, or belongs to, an archive of Java classes."""
+        return self.dataset == JVM_ARCHIVES and _JVM_ARCHIVE.fullmatch(self.base.name) is not None
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,9 @@ def verify(cache: Path) -> Iterator[Verdict]:
 
 
 def clean(cache: Path, *, everything: bool = False) -> Cleaned:
-    """Removes temporary files, damaged ones, and payloads whose published file is here too.
+    """Removes temporary files, damaged ones, and what can be made again without a download.
+
+    That is: payloads whose published file is here too, and archives of Java classes.
 
     What a running download works at stays. An ingest that is reading a payload may fail, and
     succeeds when it's run again.
@@ -166,6 +177,7 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
                 if everything
                 or entry.state in (State.ASIDE, State.PARTIAL)
                 or entry.base in remakeable
+                or entry.jvm_archive
             ]
             if not doomed:
                 continue
@@ -222,6 +234,8 @@ def _in_folder(folder: Path) -> Iterator[Entry]:
     def ours(name: str) -> bool:
         if folder.name == caching.PAYLOADS:
             return _PAYLOAD.fullmatch(name) is not None
+        if folder.name == JVM_ARCHIVES and _JVM_ARCHIVE.fullmatch(name):
+            return True
         return name in known or name in records
 
     def classified(name: str) -> Entry | None:
