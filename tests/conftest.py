@@ -41,7 +41,7 @@ EXPECTED_SKIPS = (
 
 # Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
 # one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
-SPARK_FIXTURES = {"spark", "drivers"}
+SPARK_FIXTURES = {"spark", "driver", "drivers", "guarded"}
 SPARK_PLACES = (
     "tests/chaos/test_chaos.py::test_a_short_run",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
@@ -54,8 +54,8 @@ SPARK_PLACES = (
     "tests/jobs/test_submit.py",
     "tests/project/test_readme.py",
     "tests/refresh/test_refresh.py",
-    "tests/spark/test_connect_safe.py",
     "tests/spark/test_jvm_archive.py",
+    "tests/storage/test_azure.py::test_a_whole_ingest_cut_ten_times",
     "tests/table/test_memory.py",
 )
 # Left to `make test-long`: whole notebooks on real data, Airflow's whole run, chaos for a minute.

@@ -63,8 +63,9 @@ def read_options(archive: Path) -> tuple[str, ...]:
 def make_at_exit(java_home: str) -> None:
     """Has the archive made after this process has ended, if there is none and it can be had."""
     archive = _archive(java_home)
-    if archive is not None and not archive.exists() and _can_make(archive):
-        atexit.register(_start_making, archive)
+    with contextlib.suppress(OSError):  # a folder of someone else
+        if archive is not None and not archive.exists() and _can_make(archive):
+            atexit.register(_start_making, archive, os.getpid())
 
 
 def make(archive: Path) -> bool:
@@ -76,7 +77,7 @@ def make(archive: Path) -> bool:
     Returns:
         whether there is one now.
     """
-    archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    archive.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     lock = filelock.FileLock(archive.with_name(f".{archive.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -139,20 +140,25 @@ def _trusted(archive: Path) -> bool:
 
 
 def _can_make(archive: Path) -> bool:
+    """Whether a process may try it.
+
+    Raises:
+        OSError: not in this folder.
+    """
     import pyspark
 
     # A folder with files on the class path: no archive can be made then.
     conf = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "conf"
-    if "SPARK_CONF_DIR" in os.environ or conf.is_dir():
+    if not sys.executable or "SPARK_CONF_DIR" in os.environ or conf.is_dir():
         return False
     folder = archive.parent
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_FREE_BYTES
-    return False
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_FREE_BYTES
 
 
-def _start_making(archive: Path) -> None:
+def _start_making(archive: Path, process: int) -> None:
+    if os.getpid() != process:  # a fork of it
+        return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: too late in Python's shutdown
         subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", _MODULE, "make", str(archive)],

@@ -103,7 +103,7 @@ def test_the_first_runs_start_one_maker(here):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """One that was killed, then two at once."""
-    archive = tmp_path_factory.mktemp("made") / "cache" / "jvm"
+    archive = tmp_path_factory.mktemp("made") / "a cache" / "jvm"
     archive /= jvm_archive.archive_name(session.find_java())
     killed = start_making(archive)
     until(lambda: psutil.Process(killed.pid).children(), "its session", pause=0.1)

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.spark import jvm_archive, session
-from tests.support.processes import until
+from tests.support.processes import PROJECT, until
 
 
 def archive() -> Path:
-    """Beside the virtual environment's libraries; made if it isn't there."""
-    path = Path(sys.prefix) / "jvm" / jvm_archive.archive_name(session.find_java())
+    """In the checkout, beside the virtual environments; made if it isn't there."""
+    path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(session.find_java())
     if not path.exists():
         # False: another process makes it.
         until(lambda: jvm_archive.make(path) or path.exists(), "the archive", pause=0.5)
