@@ -8,7 +8,8 @@ Who makes it: a process of its own, started when the first run ends, at a low pr
 without a terminal. The JVM of a user's run is never told to write an archive: it would not start
 where Java's own archive is missing or turned off, would print its complaints after the prompt, and
 would keep a pipe open for the 2 s of writing. Told to read one, a JVM ignores whatever doesn't fit
-it. It checks the checksums (``VerifySharedSpaces``: 0.1 s), as a damaged archive would crash it.
+it. It checks the checksums (``VerifySharedSpaces``: 0.1 s), as a damaged archive would crash it. So
+would one that is cut off; our seal at its end tells that it isn't.
 
 ``SPARK_SUBMIT_OPTS=-Xshare:auto`` turns all of this off: a choice made there is left alone.
 """
@@ -39,6 +40,7 @@ KEPT_ARCHIVES = 3
 _MODULE = "mnist_spark.spark.jvm_archive"  # not __name__, which is __main__ in what it starts
 _MAKE_SECONDS = 600
 _QUIET = "-Xlog:cds*=off"
+_SEAL = b"mnist-spark"  # and the size before it, in 8 bytes
 _JAVA_VARIABLES = ("SPARK_SUBMIT_OPTS", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 _ARCHIVE_OPTIONS = ("-Xshare", "SharedArchiveFile", "ArchiveClassesAtExit")
 # They put folders on the class path, which an archive can't be made with.
@@ -89,11 +91,10 @@ def make(archive: Path) -> bool:
             left.unlink()  # by one that was killed
         if not archive.exists():
             _train(part)
-            if not part.exists():
-                part.touch()
+            part.touch()
             part.replace(archive)
             remove_unused(archive.parent)
-        return archive.stat().st_size > 0
+        return _sealed(archive)
     finally:
         part.unlink(missing_ok=True)
         lock.release()
@@ -136,7 +137,7 @@ def _trusted(archive: Path) -> bool:
     except OSError:
         return False
     ours = all(f.st_uid in (0, os.geteuid()) and not f.st_mode & 0o022 for f in facts)
-    return ours and facts[0].st_size > 0
+    return ours and _sealed(archive)
 
 
 def _can_make(archive: Path) -> bool:
@@ -199,17 +200,32 @@ def _train(part: Path) -> None:
             check=False,
         )
     if part.exists():
-        if not _complete(part):
-            part.unlink()
+        _seal(part)
+
+
+def _seal(part: Path) -> None:
+    """Ends the file with its size, if the JVM came to its beginning, which it writes last."""
+    part.chmod(0o600)
+    with open(part, "r+b") as stream:
+        if any(stream.read(4)):
+            size = stream.seek(0, os.SEEK_END)
+            stream.write(_SEAL + size.to_bytes(8))
         else:
-            with open(part, "rb") as stream:
-                os.fsync(stream.fileno())
+            stream.truncate(0)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.chmod(0o444)
 
 
-def _complete(part: Path) -> bool:
-    """Whether the JVM came to the file's beginning, which it writes last."""
-    with open(part, "rb") as stream:
-        return any(stream.read(4))
+def _sealed(archive: Path) -> bool:
+    """Whether the file has the size that it was made with."""
+    try:
+        with open(archive, "rb") as stream:
+            size = max(stream.seek(0, os.SEEK_END) - len(_SEAL) - 8, 0)
+            stream.seek(size)
+            return stream.read() == _SEAL + size.to_bytes(8)
+    except OSError:
+        return False
 
 
 def _use_spark() -> None:
