@@ -6,26 +6,29 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e
 
-MATRIX       := 4.0.5 4.1.4
-MATRIX_TESTS := tests/spark/test_source.py tests/ingestion/test_ingest.py
-
-.PHONY: help setup java fuse deploy-tools run test test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
+.PHONY: help setup java fuse archive deploy-tools run check unit test test-long test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed java fuse  ## make .venv with everything, check Java
+setup: $(VENV)/installed-dev java fuse archive  ## make .venv with everything, check Java
 
-$(VENV)/installed: setup.cfg pyproject.toml conf/constraints.txt
+# What the job needs. The rest comes with the targets that need it, in the same environment.
+$(VENV)/installed-run: setup.cfg pyproject.toml conf/constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("mnist-spark needs Python 3.11 or newer, this is " + sys.version)'
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e '.[spark,dev]'
+	$(PIP) '.[spark]'
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-run
+	$(PIP) '.[spark,dev]'
 	touch $@
 
 FIND_JAVA := $(BIN)/python -c 'import mnist_spark.spark.session as s; s.find_java()'
 
-java: $(VENV)/installed
+java: $(VENV)/installed-run
 	@$(FIND_JAVA) 2>/dev/null && exit; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Java, which Spark needs"; apt-get update -qq; \
@@ -43,7 +46,11 @@ fuse:
 	      apt-get install -qq --no-install-recommends fuse3; } || echo "FUSE could not be had"; \
 	  fi
 
-run: setup  ## ingest MNIST into a Delta table under data/ and show it
+# Of Java classes, for all JVMs that tests start. The first test that needs it would make it too.
+archive: $(VENV)/installed-dev java
+	@$(BIN)/python -m tests.support.jvm
+
+run: $(VENV)/installed-run java  ## ingest MNIST into a Delta table under data/ and show it
 	@export MNIST_SPARK_CACHE="$${MNIST_SPARK_CACHE:-$$PWD/data/cache}"; \
 	  $(BIN)/python jobs/run.py data/tables
 
@@ -55,30 +62,33 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# Java is out of reach, so that a test that needs it and isn't marked is noticed.
+unit: $(VENV)/installed-dev
+	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
+
+check: $(VENV)/installed-dev  ## lint and the tests without Spark, in 90 s
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
+
 # Two processes, each with a Spark session of its own; long files come first in the alphabet.
-test: setup deploy-tools  ## all tests; ARGS='-k delta' for some
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+test: setup deploy-tools  ## every tier of tests but test-long; ARGS='-k delta' for some
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not long' $(ARGS)
 
-# Environments with other Sparks: pyspark alone, as the package needs nothing else of it.
-$(VENV)-spark-%/installed: setup.cfg conf/constraints.txt
-	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
-	grep -viE '^(pyspark|py4j|delta.spark)==' conf/constraints.txt > $(@D)/constraints.txt
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt \
-	  -e '.[pandas,delta]' pyspark==$* duckdb hypothesis polars psutil pytest pytest-timeout
-	touch $@
+test-long: setup deploy-tools test-matrix  ## whole notebooks, Airflow's whole run, a minute of chaos, other versions
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m long $(ARGS)
 
-test-matrix: $(MATRIX:%=$(VENV)-spark-%/installed) java  ## the Spark tests on Spark 4.0 and 4.1; MATRIX_TESTS='tests/spark/test_source.py' for some
-	for version in $(MATRIX); do $(VENV)-spark-$$version/bin/python -m pytest $(MATRIX_TESTS); done
+test-matrix: $(VENV)/installed-run java  ## other Pythons, Javas and Sparks, as far as they are here; MATRIX=python-3.12 for some
+	@VENV=$(VENV) $(BIN)/python .ci/matrix $(MATRIX)
 
-lint: $(VENV)/installed  ## ruff and mypy strict
+lint: $(VENV)/installed-dev  ## ruff, mypy strict, and the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-audit: $(VENV)/installed  ## known vulnerabilities of the pinned dependencies; skipped aloud without network
+audit: $(VENV)/installed-dev  ## known vulnerabilities of the pinned dependencies; skipped aloud without network
 	$(BIN)/python .ci/audit
 
-fuzz: $(VENV)/installed  ## fuzz all parsers, SECONDS=180 each; ARGS='header cli' for some
+fuzz: $(VENV)/installed-dev  ## fuzz all parsers, SECONDS=180 each; ARGS='header cli' for some
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),180) $(ARGS)
 
 chaos: setup  ## refresh a table for SECONDS=300 while everything around it is killed, full or changed
@@ -90,10 +100,10 @@ bench: setup  ## every way from gzip files to a Delta table, 70,000 rows; ROUNDS
 bench-scale: setup  ## the columnar writer up to 8.1 million rows; SIZES='0.1 1' (millions) for less
 	$(BIN)/python -m tests.benchmarks.scale $(or $(SIZES),0.1 1 8.1)
 
-bench-driver: $(VENV)/installed  ## planning and committing a billion records, without them
+bench-driver: $(VENV)/installed-dev  ## planning and committing a billion records, without them
 	$(BIN)/python -m tests.benchmarks.driver_side $(ARGS)
 
-bench-encodings: $(VENV)/installed  ## what Parquet encodings and compression levels cost and give
+bench-encodings: $(VENV)/installed-dev  ## what Parquet encodings and compression levels cost and give
 	$(BIN)/python -m tests.benchmarks.encodings $(ARGS)
 
 clean:  ## remove what make has made, the tables under data/ too

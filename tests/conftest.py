@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from mnist_spark.opendatasets.datasets import OpenDataset
 from mnist_spark.opendatasets.files import FileDataset
+from tests.support import jvm
 from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.outcomes import TABLE
 from tests.support.servers import free_port, running
@@ -36,6 +37,52 @@ EXPECTED_SKIPS = (
     "needs FUSE",
     "needs root",
 )
+
+
+# Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
+# one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
+SPARK_FIXTURES = {"spark", "driver", "drivers", "guarded"}
+SPARK_PLACES = (
+    "tests/chaos/test_chaos.py::test_a_short_run",
+    "tests/chaos/test_chaos.py::test_nothing_outlives_it",
+    "tests/cluster/",
+    "tests/deploy/test_airflow.py::test_failure_is_a_failure",
+    "tests/deploy/test_airflow.py::test_run",
+    "tests/ingestion/test_secrets.py",
+    "tests/ingestion/test_versions.py",
+    "tests/jobs/test_notebooks.py::test_quickstart",
+    "tests/jobs/test_submit.py",
+    "tests/project/test_readme.py",
+    "tests/refresh/test_refresh.py",
+    "tests/spark/test_jvm_archive.py",
+    "tests/storage/test_azure.py::test_a_whole_ingest_cut_ten_times",
+    "tests/table/test_memory.py",
+)
+# Left to `make test-long`: whole notebooks on real data, Airflow's whole run, chaos for a minute.
+LONG = (
+    "tests/chaos/test_chaos.py::test_nothing_outlives_it",
+    "tests/deploy/test_airflow.py::test_failure_is_a_failure",
+    "tests/deploy/test_airflow.py::test_run",
+    "tests/jobs/test_notebooks.py::test_quickstart",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs Spark, and what takes long."""
+    for item in items:
+        name = item.nodeid.split("[")[0]
+        fixtures = getattr(item, "fixturenames", ())
+        if not SPARK_FIXTURES.isdisjoint(fixtures) or name.startswith(SPARK_PLACES):
+            item.add_marker("spark")
+        if name in LONG:
+            item.add_marker("long")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """One archive of Java classes for all JVMs of the tests."""
+    if any(item.get_closest_marker("spark") for item in session.items):
+        jvm.use_archive()
 
 
 @pytest.hookimpl(wrapper=True)

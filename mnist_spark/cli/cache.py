@@ -19,7 +19,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "action",
         choices=("list", "verify", "clean"),
         help="list what is there; verify all digests and move damaged files aside; clean up"
-        " temporary and damaged files and payloads that can be made again",
+        " temporary and damaged files, and payloads and archives of Java classes, which can be made"
+        " again",
     )
     parser.add_argument("--cache", metavar="DIR", help="cache folder (default: $MNIST_SPARK_CACHE)")
     parser.add_argument("--all", action="store_true", help="clean: the published files too")
@@ -81,8 +82,11 @@ def _clean(cache: Path, *, everything: bool) -> None:
 
 def _sum(found: list[Entry]) -> str:
     payloads = sum(entry.dataset == PAYLOADS for entry in found)
-    published = len(found) - payloads
-    return f"{published} files and {payloads} payloads, {_size(sum(e.size for e in found))}"
+    archives = sum(entry.jvm_archive for entry in found)
+    published = len(found) - payloads - archives
+    java = f" and {archives} of Java" if archives else ""
+    size = _size(sum(entry.size for entry in found))
+    return f"{published} files and {payloads} payloads{java}, {size}"
 
 
 def _size(size: int) -> str:

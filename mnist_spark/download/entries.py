@@ -1,7 +1,8 @@
 """What is in the cache folder.
 
 Only what this package has put there counts: published files of the catalog or with a record beside
-them (:class:`mnist_spark.download.cache.Origin`), payloads, and what belongs to those by its name.
+them (:class:`mnist_spark.download.cache.Origin`), payloads, archives of Java classes, and what
+belongs to those by its name.
 Nothing else is read or listed, and no symbolic link is followed: someone may have named their home
 folder as the cache.
 """
@@ -24,6 +25,9 @@ from mnist_spark.errors import MnistSparkError
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _LOCK = re.compile(r"\.(.+)\.lock")
 _ASIDE = re.compile(r"(.+)\.bad-([0-9a-f]{8})")
+JVM_ARCHIVES = "jvm"
+"""The folder of archives of Java classes (:mod:`mnist_spark.spark.jvm_archive`)."""
+_JVM_ARCHIVE = re.compile(r"spark-[\w.]+-[0-9a-f]{16}\.jsa")
 _PAYLOAD = re.compile(r"([0-9a-f]{64}|from-[0-9a-f]{64}(-upright)?)\.idx")
 
 
@@ -63,7 +67,12 @@ class Entry:
     @property
     def content(self) -> bool:
         """Whether it is a published file or a payload in its place."""
-        return self.state in (State.COMPLETE, State.UNRECORDED)
+        return self.state in (State.COMPLETE, State.UNRECORDED) and not self.jvm_archive
+
+    @property
+    def jvm_archive(self) -> bool:
+        """Whether it is, or belongs to, an archive of Java classes."""
+        return self.dataset == JVM_ARCHIVES and _JVM_ARCHIVE.fullmatch(self.base.name) is not None
 
 
 def entries(cache: Path) -> list[Entry]:
@@ -122,6 +131,8 @@ def _classify(
     def is_ours(name: str) -> bool:
         if payloads:
             return _PAYLOAD.fullmatch(name) is not None
+        if folder.name == JVM_ARCHIVES and _JVM_ARCHIVE.fullmatch(name):
+            return True
         return name in published or name in origins
 
     if match := _TEMPORARY.fullmatch(name):

@@ -76,7 +76,9 @@ def verify(cache: Path) -> Iterator[Verdict]:
 
 
 def clean(cache: Path, *, everything: bool = False) -> Cleaned:
-    """Removes temporary files, damaged ones, and payloads whose published file is here too.
+    """Removes temporary files, damaged ones, and what can be made again without a download.
+
+    That is: payloads whose published file is here too, and archives of Java classes.
 
     What a running download works at stays. An ingest that is reading a payload may fail, and
     succeeds when it's run again.
@@ -99,6 +101,7 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
                 if everything
                 or entry.state in (State.ASIDE, State.PARTIAL)
                 or entry.base in remakeable
+                or entry.jvm_archive
             ]
             if not unwanted:
                 continue

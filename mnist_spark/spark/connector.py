@@ -24,16 +24,6 @@ _PACKAGES = {
 }
 _CLOUDS = {"s3": "s3", "s3a": "s3", "abfs": "azure", "abfss": "azure"}
 
-EXCLUDES = (
-    "com.microsoft.azure:*",
-    "commons-codec:*",
-    "io.netty:*",
-    "org.apache.httpcomponents:*",
-    "org.wildfly.openssl:*",
-    "software.amazon.awssdk:bundle",
-)
-"""Dependencies of the connectors that Spark brings, or that they do without."""
-
 
 def spark_version() -> str:
     """Major and minor version of the installed pyspark, which jars are chosen by."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_spark.errors import SparkError
-from mnist_spark.spark import connector
+from mnist_spark.spark import connector, jvm_archive
 from mnist_spark.spark.failures import first_line
 from mnist_spark.spark.java import find_java
+from mnist_spark.spark.settings import DELTA_PACKAGE, DELTA_SETTINGS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,53 +23,10 @@ if TYPE_CHECKING:
 # Which Delta fits which Spark; its artifact names Spark's version since Spark 4.1. 4.4.1 for Spark
 # 4.2 asks Maven for jars that are not there.
 _DELTA = {
-    "4.0": "delta-spark_2.13:4.0.1",
-    "4.1": "delta-spark_4.1_2.13:4.3.1",
-    "4.2": "delta-spark_4.2_2.13:4.4.0",
+    "4.0": "io.delta:delta-spark_2.13:4.0.1",
+    "4.1": "io.delta:delta-spark_4.1_2.13:4.3.1",
+    "4.2": DELTA_PACKAGE,
 }
-
-# Delta's dependencies that Spark brings itself. Without this Ivy fetches 33 jars (87 MB) instead
-# of 7, Hadoop, Parquet and the loggers a second time.
-_DELTA_EXCLUDES = (
-    "com.fasterxml.jackson.core:*",
-    "com.fasterxml.jackson.datatype:*",
-    "com.github.luben:*",
-    "com.google.code.findbugs:*",
-    "commons-logging:*",
-    "commons-pool:*",
-    "io.airlift:*",
-    "javax.annotation:*",
-    "org.apache.hadoop:hadoop-client-*",
-    "org.apache.logging.log4j:*",
-    "org.apache.parquet:*",
-    "org.locationtech.jts:*",
-    "org.roaringbitmap:*",
-    "org.slf4j:*",
-    "org.xerial.snappy:*",
-)
-
-DELTA_SETTINGS = {
-    "spark.jars.excludes": ",".join((*_DELTA_EXCLUDES, *connector.EXCLUDES)),
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    # The log of a table of a few files is no work for 50 tasks.
-    "spark.databricks.delta.snapshotPartitions": "2",
-}
-
-SETTINGS = {
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.shuffle.partitions": "4",
-    "spark.sql.parquet.compression.codec": "zstd",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    # Notebooks show a DataFrame's first rows as a table; batch jobs never print a DataFrame.
-    "spark.sql.repl.eagerEval.enabled": "true",
-    # Hidden in event logs, where command lines are too: as by default, keys of an Azure account,
-    # and what URLs may hold.
-    "spark.redaction.regex": "(?i)secret|password|token|(access|account)[.]?key|[?&]sig="
-    "|://[^/@ ]*:[^/@ ]*@",
-}
-"""What the embedded session sets; ``conf/spark-defaults.conf`` sets the same for spark-submit."""
 
 
 def delta_package() -> str:
@@ -86,7 +44,7 @@ def delta_package() -> str:
             expected=f"pyspark {', '.join(_DELTA)}",
             got=pyspark.__version__,
         )
-    return f"io.delta:{_DELTA[version]}"
+    return _DELTA[version]
 
 
 def session(
@@ -125,6 +83,7 @@ def session(
         return SparkSession.active()  # also the one that another thread has started
     # By spark-submit, by a platform such as Databricks, or by the user.
     chosen = {"PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"} & os.environ.keys()
+    within = not chosen and re.match(r"local(\[|$)", master or "local") is not None
     builder = SparkSession.builder.appName("mnist-spark")
     if master is not None and master.startswith("sc://"):
         builder = builder.remote(master)
@@ -136,6 +95,8 @@ def session(
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = dict(SETTINGS)
         java_options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] if batch else []
+        if within:
+            java_options += jvm_archive.options(os.environ["JAVA_HOME"])
         if "SPARK_CONF_DIR" not in os.environ:
             quiet = Path(__file__).with_name("log4j2.properties").as_uri()
             java_options.append(f"-Dlog4j2.configurationFile={quiet}")
@@ -154,9 +115,12 @@ def session(
     elif master is not None:
         builder = builder.master(master)
     try:
-        return builder.getOrCreate()
+        spark = builder.getOrCreate()
     except (PySparkException, OSError) as error:
         raise SparkError("Spark does not start", got=first_line(error)) from error
+    if within:
+        jvm_archive.make_at_exit(os.environ["JAVA_HOME"])
+    return spark
 
 
 def setting(spark: SparkSession, key: str) -> str | None:

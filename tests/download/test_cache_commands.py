@@ -226,6 +226,26 @@ def test_clean(full, run, dataset, server):
     assert server.total == before
 
 
+def test_archives_of_java_classes(full, run):
+    """Listed and cleaned; not verified, which the JVM does itself."""
+    folder = full / inventory.JVM_ARCHIVES
+    folder.mkdir()
+    archive = folder / "spark-4.2.0-0123456789abcdef.jsa"
+    archive.write_bytes(b"classes")
+    (folder / f".{archive.name}.{OLD}.part").write_bytes(b"cla")
+    (folder / f".{archive.name}.lock").touch()
+    (folder / "mine.jsa").touch()
+    code, out, _ = run("list")
+    assert code == 0
+    assert f"jvm/{archive.name}" in out
+    assert " and 2 of Java, " in out
+    code, out, _ = run("verify")
+    assert (code, "jsa" in out) == (0, False)
+    code, out, _ = run("clean")
+    assert (code, " and 2 of Java, " in out) == (0, True)
+    assert [path.name for path in folder.iterdir()] == ["mine.jsa"]
+
+
 def test_clean_keeps_what_could_not_be_made_again(full, run):
     """A payload whose published file isn't in the cache: it may have come from anywhere."""
     kept = payloads(full)[0]

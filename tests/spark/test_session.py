@@ -54,9 +54,9 @@ def test_spark_defaults_are_the_embedded_sessions_settings():
     assert defaults() == session.SETTINGS | session.DELTA_SETTINGS | package
 
 
-def test_both_copies_of_the_log_settings_are_one():
-    ours = Path(session.__file__).with_name("log4j2.properties")
-    assert ours.read_text("utf-8") == (ROOT / "conf" / "log4j2.properties").read_text("utf-8")
+@pytest.mark.parametrize("name", ["log4j2.properties", "spark-defaults.conf"])
+def test_settings_are_in_one_file(name):
+    assert (ROOT / "conf" / name).samefile(Path(session.__file__).with_name(name))
 
 
 def test_the_pinned_versions_are_those_of_the_settings():
