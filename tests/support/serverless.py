@@ -127,7 +127,8 @@ def connect_server(home: Path) -> Iterator[str]:
         # Workers without a network talk to the JVM through a socket in a folder.
         "spark.python.unix.domain.socket.enabled": "true",
         "spark.python.unix.domain.socket.dir": str(home),
-        # VACUUM would list two folders in thousands of tasks.
+        # VACUUM would shuffle a few rows to 200 tasks, and list two folders in thousands.
+        "spark.sql.shuffle.partitions": "4",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         "spark.sql.warehouse.dir": str(home / "warehouse"),
         "spark.ui.enabled": "false",
