@@ -34,12 +34,10 @@ def register(spark: SparkSession) -> None:
 
     Where the executors are the driver's machine, ``auto`` means ``shared``; else ``inline``.
     """
-    if session.is_local(spark):
-        executors.register(spark, _LocalIdxDataSource)
-        executors.register(spark, _LocalMnistDataSource)
-    else:
-        executors.register(spark, IdxDataSource)
-        executors.register(spark, MnistDataSource)
+    # The planner is a process without a session: it knows what its class says.
+    known = {"local": session.is_local(spark)}
+    for source in (IdxDataSource, MnistDataSource):
+        executors.register(spark, type(source.__name__, (source,), known))
 
 
 class IdxDataSource(DataSource):
@@ -155,14 +153,6 @@ class MnistDataSource(DataSource):
                 hint=hint,
             )
         return download
-
-
-class _LocalIdxDataSource(IdxDataSource):
-    local = True
-
-
-class _LocalMnistDataSource(MnistDataSource):
-    local = True
 
 
 def _splits(text: str) -> dict[str, list[str]]:

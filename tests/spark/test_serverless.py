@@ -105,10 +105,19 @@ def test_a_catalog_table(serverless, tiny):
         serverless.sql(f"DROP TABLE IF EXISTS {table}")
 
 
-def test_register(serverless, tiny):
+def test_formats(serverless, tiny, tmp_path):
+    """The server plans them. It has none of our code, which ``mnist`` needs to download."""
     register(serverless)
-    options = {"dataset": tiny.description, "cache": str(tiny.cache), "layout": "binary"}
-    assert serverless.read.format("mnist").options(**options).load().count() == 3500
+    options = {}
+    for role, data in zip(("images", "labels"), random_pair(5, 3, 2), strict=True):
+        (tmp_path / role).write_bytes(data)
+        options[role] = str(tmp_path / role)
+    assert serverless.read.format("idx").options(**options).load().count() == 5
+    with pytest.raises(PySparkException) as caught:
+        serverless.read.format("mnist").option("dataset", tiny.description).load().count()
+    line = str(session.from_spark(caught.value))
+    assert "downloads beside Spark's driver, on Connect beside the server" in line
+    assert "to_spark_dataframe()" in line
 
 
 def test_the_client_downloads_for_a_dataframe(serverless, real_data, tmp_path):

@@ -1,6 +1,7 @@
 """A session that refuses what Databricks serverless refuses: Spark Connect, a server of ours.
 
-The server's Python processes, planners and executors alike, have no network and 1 GB of memory.
+The server's Python processes, planners and executors alike, have numpy and pyarrow and nothing of
+ours, no network and 1 GB of memory.
 What is refused, and the text of the errors:
 https://docs.databricks.com/aws/en/compute/serverless/limitations and
 https://github.com/databricks/databricks-sdk-py/issues/1112.
@@ -21,12 +22,11 @@ import pytest
 
 from mnist_spark.spark import session
 from mnist_spark.spark.java import find_java
+from tests.cluster.standalone import PYTHON, numpy_and_pyarrow
 from tests.support.servers import free_port, running
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 ALLOWED = {
     "spark.databricks.execution.timeout",
@@ -117,7 +117,7 @@ def connect_server(home: Path) -> Iterator[str]:
     """A Connect server on ``local[2]`` with Delta Lake, whose workers are limited; its URL."""
     python = home / "python"
     cut_off = "unshare -n " if can_cut_off() else ""
-    limited = f"ulimit -d {WORKER_BYTES >> 10}\nexec {cut_off}'{sys.executable}' \"$@\"\n"
+    limited = f"ulimit -d {WORKER_BYTES >> 10}\nexec {cut_off}'{PYTHON}' \"$@\"\n"
     python.write_text(f"#!/bin/sh\n{limited}")
     python.chmod(0o755)
     port = free_port()
@@ -127,7 +127,8 @@ def connect_server(home: Path) -> Iterator[str]:
         # Workers without a network talk to the JVM through a socket in a folder.
         "spark.python.unix.domain.socket.enabled": "true",
         "spark.python.unix.domain.socket.dir": str(home),
-        # VACUUM would list two folders in thousands of tasks.
+        # VACUUM would shuffle a few rows to 200 tasks, and list two folders in thousands.
+        "spark.sql.shuffle.partitions": "4",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         "spark.sql.warehouse.dir": str(home / "warehouse"),
         "spark.ui.enabled": "false",
@@ -143,7 +144,7 @@ def connect_server(home: Path) -> Iterator[str]:
     environment = {
         "JAVA_HOME": find_java(),
         "PYSPARK_PYTHON": str(python),
-        "PYTHONPATH": str(PROJECT),
+        "PYTHONPATH": str(numpy_and_pyarrow(home / "lib")),
     }
     with running(command, port, home / "server.log", **environment):
         yield f"sc://127.0.0.1:{port}"
