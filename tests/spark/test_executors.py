@@ -31,7 +31,7 @@ from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import to_json
 from mnist_spark.ranges.transport import carry, plan_tasks
-from mnist_spark.spark import executors, session
+from mnist_spark.spark import executors, failures
 from mnist_spark.spark.formats import IdxDataSource, MnistDataSource
 from mnist_spark.spark.planned import TRACE_COLUMN, PlannedFiles, PlannedRows
 from mnist_spark.table.read import open_table
