@@ -63,7 +63,7 @@ def run(spark: SparkSession, function: Callable[[int], Any], returns: str, tasks
         what the calls have returned, in the order of the numbers.
 
     Raises:
-        PySparkException: a call failed, see :func:`mnist_spark.spark.session.from_spark`.
+        PySparkException: a call failed, see :func:`mnist_spark.spark.failures.from_spark`.
     """
     from pyspark.sql.functions import udf
 

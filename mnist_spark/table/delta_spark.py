@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
-from mnist_spark.spark import failures
+from mnist_spark.spark import failures, session
 from mnist_spark.spark.planned import rows
 from mnist_spark.spark.schema import spark_schema
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
@@ -220,7 +220,9 @@ def _own(entries: Iterable[dict[str, Any]], job: WriteJob) -> dict[str, Any] | N
 def _last_version(spark: SparkSession) -> int | None:
     """What this session committed last, if it tells."""
     with suppress(Exception):
-        return int(spark.conf.get("spark.databricks.delta.lastCommitVersionInSession") or "")
+        return int(
+            session.setting(spark, "spark.databricks.delta.lastCommitVersionInSession") or ""
+        )
     return None
 
 

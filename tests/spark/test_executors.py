@@ -31,7 +31,7 @@ from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import to_json
 from mnist_spark.ranges.transport import carry, plan_tasks
-from mnist_spark.spark import executors, session
+from mnist_spark.spark import executors, failures
 from mnist_spark.spark.formats import IdxDataSource, MnistDataSource
 from mnist_spark.spark.planned import TRACE_COLUMN, PlannedFiles, PlannedRows
 from mnist_spark.table.read import open_table
@@ -217,7 +217,7 @@ def test_data_sources(planner, executor, pair, task, tmp_path, source, inline):
 def test_the_format_mnist_says_what_its_planner_lacks(planner):
     with pytest.raises(RuntimeError) as raised:
         planner(lambda: MnistDataSource({}).schema())
-    error = session.from_spark(raised.value)
+    error = failures.from_spark(raised.value)
     assert isinstance(error, SparkError)
     assert "the format mnist downloads beside Spark's driver" in str(error)
     assert "No module named 'mnist_spark'" in str(error)
@@ -237,7 +237,7 @@ def test_errors_are_recognised(executor, task, pair):
     schema = schema_of(Layout.BINARY)
     with pytest.raises(RuntimeError) as raised:
         executor(lambda: list(decode_range(missing, schema)))
-    error = session.from_spark(raised.value)
+    error = failures.from_spark(raised.value)
     assert isinstance(error, IdxError)
     assert "cannot open the payload (file /nowhere/images, records train[10:45])" in str(error)
 

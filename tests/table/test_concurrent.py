@@ -133,7 +133,7 @@ def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path)
         spark=spark,
     )
     with pytest.raises(CommitFailedError):
-        delta_columnar._replace_rows(mine, table, files, transaction, whole=True)
+        delta_columnar._replace_rows(mine, table, files, transaction)
     right(path, tiny.dataset)
     assert delta_columnar.commit(mine, files) == 2
     right(path, tiny.dataset)
