@@ -26,7 +26,7 @@ $(VENV)/installed-dev: $(VENV)/installed-run
 	$(PIP) '.[spark,dev]'
 	touch $@
 
-FIND_JAVA := $(BIN)/python -c 'import mnist_spark.spark.session as s; s.find_java()'
+FIND_JAVA := $(BIN)/python -c 'import mnist_spark.spark.java as j; j.find_java()'
 
 java: $(VENV)/installed-run
 	@$(FIND_JAVA) 2>/dev/null && exit; \

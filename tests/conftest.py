@@ -41,8 +41,8 @@ EXPECTED_SKIPS = (
 
 # Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
 # one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
-SPARK_FIXTURES = {"spark", "driver", "drivers", "guarded"}
-SPARK_PLACES = (
+SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "spark"}
+SPARK_PLACES = {
     "tests/chaos/test_chaos.py::test_a_short_run",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
     "tests/cluster/",
@@ -50,6 +50,7 @@ SPARK_PLACES = (
     "tests/deploy/test_airflow.py::test_run",
     "tests/ingestion/test_secrets.py",
     "tests/ingestion/test_versions.py",
+    "tests/jobs/test_notebooks.py::test_databricks",
     "tests/jobs/test_notebooks.py::test_quickstart",
     "tests/jobs/test_submit.py",
     "tests/project/test_readme.py",
@@ -57,14 +58,16 @@ SPARK_PLACES = (
     "tests/spark/test_jvm_archive.py",
     "tests/storage/test_azure.py::test_a_whole_ingest_cut_ten_times",
     "tests/table/test_memory.py",
-)
-# Left to `make test-long`: whole notebooks on real data, Airflow's whole run, chaos for a minute.
-LONG = (
+}
+# Left to `make test-long`: whole notebooks on real data, Airflow's whole run, chaos for a minute, a
+# million records.
+LONG = {
+    "tests/cluster/test_everywhere.py::test_a_million_records",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
     "tests/deploy/test_airflow.py::test_failure_is_a_failure",
     "tests/deploy/test_airflow.py::test_run",
     "tests/jobs/test_notebooks.py::test_quickstart",
-)
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
@@ -73,7 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.nodeid.split("[")[0]
         fixtures = getattr(item, "fixturenames", ())
-        if not SPARK_FIXTURES.isdisjoint(fixtures) or name.startswith(SPARK_PLACES):
+        places = {name, name.split("::")[0], "/".join(name.split("/")[:2]) + "/"}
+        if not SPARK_FIXTURES.isdisjoint(fixtures) or not places.isdisjoint(SPARK_PLACES):
             item.add_marker("spark")
         if name in LONG:
             item.add_marker("long")
@@ -81,7 +85,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """One archive of Java classes for all JVMs of the tests."""
-    if any(item.get_closest_marker("spark") for item in session.items):
+    needed = any(item.get_closest_marker("spark") for item in session.items)
+    if needed and not session.config.option.collectonly:
         jvm.use_archive()
 
 

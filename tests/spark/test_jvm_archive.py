@@ -13,7 +13,8 @@ import psutil
 import pyspark
 import pytest
 
-from mnist_spark.spark import jvm_archive, session
+from mnist_spark.spark import jvm_archive
+from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
 SESSION = """
@@ -60,7 +61,7 @@ def here(tmp_path, monkeypatch):
     """Where this machine's archive belongs, in an empty cache folder."""
     monkeypatch.setenv("MNIST_SPARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SPARK_SUBMIT_OPTS", raising=False)
-    return tmp_path / "cache" / "jvm" / jvm_archive.archive_name(session.find_java())
+    return tmp_path / "cache" / "jvm" / jvm_archive.archive_name(find_java())
 
 
 def start_making(archive: Path) -> subprocess.Popen[bytes]:
@@ -112,7 +113,7 @@ def test_the_first_runs_start_one_maker(here):
 def made(tmp_path_factory):
     """One that was killed, then two at once."""
     archive = tmp_path_factory.mktemp("made") / "a cache" / "jvm"
-    archive /= jvm_archive.archive_name(session.find_java())
+    archive /= jvm_archive.archive_name(find_java())
     killed = start_making(archive)
     until(lambda: psutil.Process(killed.pid).children(), "its session", pause=0.1)
     kill([psutil.Process(killed.pid)])
@@ -147,7 +148,7 @@ def classes_from(archive: Path, home: Path) -> tuple[int, str]:
         env=environment(home)
         | {
             "SPARK_SUBMIT_OPTS": f"{options} -Xlog:class+load:file={loaded}",
-            "JAVA_HOME": session.find_java(),
+            "JAVA_HOME": find_java(),
         },
         capture_output=True,
         text=True,
@@ -177,11 +178,11 @@ def test_the_jvm_ignores_a_damaged_archive(made, tmp_path):
 def test_an_archive_that_is_cut_off_is_not_used(made, here):
     """The JVM would crash on it."""
     complete(here, made.read_bytes())
-    assert jvm_archive.options(session.find_java())
+    assert jvm_archive.options(find_java())
     here.chmod(0o600)
     for size in (made.stat().st_size - 1, 1 << 20, 1, 0):
         os.truncate(here, size)
-        assert jvm_archive.options(session.find_java()) == []
+        assert jvm_archive.options(find_java()) == []
 
 
 def test_the_jvm_ignores_an_archive_that_is_gone(tmp_path):
@@ -203,19 +204,19 @@ def test_a_java_without_an_archive_of_its_own(tmp_path, here):
 
 def test_the_name_tells_javas_and_sparks_apart(tmp_path, monkeypatch):
 
-    mine = jvm_archive.archive_name(session.find_java())
+    mine = jvm_archive.archive_name(find_java())
     spark_home = tmp_path / "spark"
     (spark_home / "jars").mkdir(parents=True)
     monkeypatch.setenv("SPARK_HOME", str(spark_home))
-    other = jvm_archive.archive_name(session.find_java())
+    other = jvm_archive.archive_name(find_java())
     (spark_home / "jars" / "a.jar").touch()
-    another = jvm_archive.archive_name(session.find_java())
+    another = jvm_archive.archive_name(find_java())
     assert len({mine, other, another}) == 3
     assert mine.startswith(f"spark-{pyspark.__version__}-")
 
 
 def test_only_an_archive_that_nobody_else_can_write_is_used(here):
-    java = session.find_java()
+    java = find_java()
     complete(here)
     assert f'-XX:SharedArchiveFile="{here}"' in jvm_archive.options(java)
     here.parent.chmod(0o777)
@@ -232,13 +233,13 @@ def test_only_an_archive_that_nobody_else_can_write_is_used(here):
 def test_what_a_user_says_about_archives_is_left_alone(here, monkeypatch):
     complete(here)
     monkeypatch.setenv("SPARK_SUBMIT_OPTS", "-Xmx1g -Xshare:auto")
-    assert jvm_archive.options(session.find_java()) == []
+    assert jvm_archive.options(find_java()) == []
 
 
 def test_a_folder_whose_name_no_option_can_hold(tmp_path, monkeypatch):
     monkeypatch.delenv("SPARK_SUBMIT_OPTS", raising=False)
     monkeypatch.setenv("MNIST_SPARK_CACHE", str(tmp_path / "a:b"))
-    assert jvm_archive.options(session.find_java()) == []
+    assert jvm_archive.options(find_java()) == []
 
 
 def test_archives_that_are_not_used_go(here):

@@ -9,13 +9,14 @@ import os
 from pathlib import Path
 
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.spark import jvm_archive, session
+from mnist_spark.spark import jvm_archive
+from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
 
 def archive() -> Path:
     """In the checkout, beside the virtual environments; made if it isn't there."""
-    path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(session.find_java())
+    path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(find_java())
     if not path.exists():
         # False: another process makes it.
         until(lambda: jvm_archive.make(path) or path.exists(), "the archive", pause=0.5)
