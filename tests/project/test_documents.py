@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.test_readme import ANNOUNCED
 from tests.support.documents import DOCUMENTS, READMES, ROOT, read
 
 TESTS = {
@@ -109,7 +108,7 @@ def test_names_of_the_package(document):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_targets_of_make(document):
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile)) | ANNOUNCED
+    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
     text = " ".join(read(document).split())
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
 

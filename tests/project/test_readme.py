@@ -21,8 +21,6 @@ from mnist_spark.spark import connector, session
 from tests.support.documents import ALL, LANGUAGES, NOT_RUN, READMES, ROOT, blocks, read
 from tests.support.fuse import needs_fuse
 
-ANNOUNCED = {"check", "test-long"}  # targets of the Makefile that are on their way
-
 
 @pytest.fixture(scope="module")
 def results(real_data, tmp_path_factory):
@@ -98,9 +96,8 @@ def test_what_cannot_run_is_parsed(example, monkeypatch):
         (name,) = re.findall(r"mnist_spark_\w+", example.text)
         assert name in metrics.__doc__
     elif example.words[0] == "make":
-        if example.words[1] not in ANNOUNCED:
-            expand = ["make", "--dry-run", *example.words[1:]]
-            subprocess.run(expand, cwd=ROOT, check=True, capture_output=True, timeout=60)
+        expand = ["make", "--dry-run", *example.words[1:]]
+        subprocess.run(expand, cwd=ROOT, check=True, capture_output=True, timeout=60)
     else:
         program, *arguments = example.words
         assert program == "spark-submit"
