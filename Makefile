@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e
 
-.PHONY: help setup java fuse archive deploy-tools run check unit test test-long test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
+.PHONY: help setup java fuse browser archive deploy-tools run check unit test test-long test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,15 @@ fuse:
 	      apt-get install -qq --no-install-recommends fuse3; } || echo "FUSE could not be had"; \
 	  fi
 
+# What the test of the status page needs.
+browser:
+	@command -v chromium >/dev/null && exit; \
+	  if [ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium, for the test of the status page"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -qq --no-install-recommends chromium >/dev/null; } || echo "Chromium could not be had"; \
+	  fi
+
 # Of Java classes, for all JVMs that tests start. The first test that needs it would make it too.
 archive: $(VENV)/installed-dev java
 	@$(BIN)/python -m tests.support.jvm
@@ -70,7 +79,7 @@ check: $(VENV)/installed-dev  ## lint and the tests without Spark, in 90 s
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
 
 # Two processes, each with a Spark session of its own; long files come first in the alphabet.
-test: setup deploy-tools  ## every tier of tests but test-long; ARGS='-k delta' for some
+test: setup deploy-tools browser  ## every tier of tests but test-long; ARGS='-k delta' for some
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not long' $(ARGS)
 
 test-long: setup deploy-tools test-matrix  ## whole notebooks, Airflow's whole run, a minute of chaos, other versions

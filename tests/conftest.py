@@ -35,6 +35,7 @@ EXPECTED_SKIPS = (
     "needs go,",
     "needs systemd-analyze",
     "needs FUSE",
+    "needs Chromium",
     "needs root",
 )
 
