@@ -22,6 +22,7 @@ from deltalake import DeltaTable, QueryBuilder
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import ConflictError, MnistSparkError, TableError
 from mnist_spark.storage.options import for_delta_rs
@@ -114,7 +115,7 @@ def job_for(store: Store, dataset: Dataset, cache: Path, **options: Any) -> Writ
         target=Target.parse(f"{store.url}/t"),
         dataset=dataset,
         schema=catalog_schema(dataset, Layout.BINARY),
-        splits=prepare(dataset, dataset.splits, source=None, cache=cache),
+        splits=prepare(dataset, dataset.splits, Inputs(None, cache)),
         parallelism=1,
         range_count=None,
         force=False,
