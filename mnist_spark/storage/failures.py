@@ -42,6 +42,7 @@ class ObjectError(OSError):
         transient: whether another try may do better.
         missing: there is no such object, bucket or container.
         changed: the object is another than the one that was asked for.
+        conflict: HTTP 409 or 412. A put whose first answer was lost may get it, though it was done.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class ObjectError(OSError):
         transient: bool = False,
         missing: bool = False,
         changed: bool = False,
+        conflict: bool = False,
     ) -> None:
         super().__init__(reason)
         self.transient = transient
         self.missing = missing
         self.changed = changed
+        self.conflict = conflict
 
 
 @contextlib.contextmanager
@@ -77,13 +80,15 @@ def _object_error(error: BaseException) -> ObjectError:
     reason = _known_reason(text)
     status = _status(text)
     if status == 412:
-        return ObjectError("the file changed meanwhile", transient=True, changed=True)
+        return ObjectError(
+            "the file changed meanwhile", transient=True, changed=True, conflict=True
+        )
     missing = isinstance(error, FileNotFoundError) or status == 404
     if reason is None:
         reason = "not found" if missing else _class_reason(error)
     lasting = missing or _NO_CREDENTIALS.search(text) or _TLS.search(text)
     again = status in (408, 429) or status >= 500 if status else not lasting
-    return ObjectError(reason, transient=again, missing=missing)
+    return ObjectError(reason, transient=again, missing=missing, conflict=status == 409)
 
 
 def delta_reason(error: BaseException) -> str:

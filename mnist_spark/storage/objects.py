@@ -199,10 +199,18 @@ class _Blocks(io.RawIOBase):
         return len(data)
 
 
-def _put(url: str, content: IO[bytes] | Path) -> None:
+def _put(url: str, content: IO[bytes] | Path, *, again: bool = True) -> None:
     store, key = connect(url)
-    with object_errors():
-        call(lambda: store.put(key, content, max_concurrency=_UPLOADS))
+    try:
+        with object_errors():
+            call(lambda: store.put(key, content, max_concurrency=_UPLOADS))
+    except ObjectError as error:
+        if not (error.conflict and again):
+            raise
+        # No condition was set, so writing the same bytes once more is safe.
+        if not isinstance(content, Path):
+            content.seek(0)
+        _put(url, content, again=False)
 
 
 @contextlib.contextmanager

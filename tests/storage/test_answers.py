@@ -24,9 +24,9 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
-from mnist_spark.errors import ConflictError, MnistSparkError, TableError
+from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.storage.options import for_delta_rs
-from mnist_spark.table import delta, delta_columnar
+from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 from tests.support.idxfiles import random_pair, write_dataset
@@ -129,23 +129,6 @@ def write(job: WriteJob) -> int:
     return delta_columnar.commit(job, files)
 
 
-def write_again_if_refused(
-    store: Store, job: WriteJob, status: int | None, versions: int | None
-) -> int:
-    """A store that refuses a file has the run end before its commit; the next run needs no help.
-
-    Args:
-        versions: the table's latest before; None: it isn't there.
-    """
-    try:
-        return write(job)
-    except MnistSparkError:
-        assert status in (409, 412)
-    table = delta.open_table(job.target)
-    assert (None if table is None else table.version()) == versions
-    return write(job)
-
-
 def open_at(store: Store) -> DeltaTable:
     place, options = for_delta_rs(f"{store.url}/t")
     return DeltaTable(place, storage_options=options)
@@ -205,7 +188,7 @@ def test_of_a_data_file(store, datasets, tmp_path, answer):
     assert write(job_for(store, old, tmp_path / "cache")) == 1
     job = job_for(store, new, tmp_path / "cache")
     store.proxy.put(Fault(r"(PUT|POST) .*\.parquet", status, done))
-    version = write_again_if_refused(store, job, status, versions=1)
+    version = write(job)
     assert len(store.proxy.hits()) == 1
     assert_written_once(store, job, version, NEW)
 
@@ -215,7 +198,7 @@ def test_of_staging(store, datasets, tmp_path, answer):
     status, done = ANSWERS[answer]
     job = job_for(store, datasets[0], tmp_path / "cache", staging=f"{store.url}/staged")
     store.proxy.put(Fault(r"(PUT|POST) .*\.idx", status, done))
-    version = write_again_if_refused(store, job, status, versions=None)
+    version = write(job)
     assert len(store.proxy.hits()) == 1
     assert_written_once(store, job, version, OLD)
 
