@@ -20,7 +20,7 @@ from mnist_spark.download.file import Download, Failure, Fetched, Outcome, fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.names import as_published, in_users_source, parse_source
 from mnist_spark.errors import DownloadError
-from mnist_spark.storage import objects
+from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud
 
 __all__ = ["Fetched", "fetch"]
@@ -55,7 +55,7 @@ def fetch(
     source = inputs.source
     sources = [parse_source(each) for each in (dataset.mirrors if source is None else [source])]
     if source is not None and is_cloud(source):
-        objects.check_url(source)  # a mistake in it is one of usage, not of a mirror
+        check_url(source)  # a mistake in it is one of usage, not of a mirror
     download = Download(sources, inputs.cache.absolute(), progress)
     places = as_published if source is None else partial(in_users_source, dataset)
     work: Callable[[File], Outcome] = partial(fetch_file, download, dataset.name, places)

@@ -6,9 +6,11 @@ is the only module that looks into that text.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
+from collections.abc import Iterator
 
 from mnist_spark.errors import MnistSparkError
 
@@ -56,10 +58,19 @@ class ObjectError(OSError):
         self.changed = changed
 
 
-def object_error(error: BaseException) -> ObjectError:
-    """What obstore has raised, as the one error of this room."""
-    if isinstance(error, ObjectError):
-        return error
+@contextlib.contextmanager
+def object_errors() -> Iterator[None]:
+    """Makes an ObjectError of what obstore, or a provider of credentials, raises in the block."""
+    try:
+        yield
+    except (MnistSparkError, ObjectError):
+        raise
+    except Exception as error:  # noqa: BLE001 - of many classes, by many causes
+        # Not ``from error``: a traceback would print the text, and what it has in it.
+        raise _object_error(error) from None
+
+
+def _object_error(error: BaseException) -> ObjectError:
     if isinstance(error, TimeoutError):
         return ObjectError("no answer in time", transient=True)
     text = str(error)

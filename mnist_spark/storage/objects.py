@@ -1,7 +1,6 @@
 """Objects in cloud storage, by URL: read, write, list, delete.
 
-obstore does it; it comes with the extras ``[azure]``, ``[s3]`` and ``[gcs]``. Every function raises
-UsageError for a URL that isn't valid or needs what isn't installed, and
+Every function raises UsageError for a URL that isn't valid or needs what isn't installed, and
 :class:`~mnist_spark.storage.failures.ObjectError` for what the storage or the network did wrong.
 """
 
@@ -9,41 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mnist_spark.errors import MnistSparkError
-from mnist_spark.storage.failures import ObjectError, object_error
-from mnist_spark.storage.options import Place, cloud_variables, locate
-from mnist_spark.storage.runtime import call, load_obstore, require
+from mnist_spark.storage.failures import ObjectError, object_errors
+from mnist_spark.storage.runtime import call
+from mnist_spark.storage.stores import connect
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
-    from obstore.store import ObjectStore
 
 _CHUNK_BYTES = 256 << 10
-_CLIENT_OPTIONS = ("allow_http", "connect_timeout", "timeout")
 _MEMORY_BYTES = 32 << 20
 """Of an object under way that are kept in memory; the rest goes to a temporary file."""
 _UPLOADS = 4
 """Parts of 5 MiB on their way at once: each has to arrive within the time-out of a request."""
-
-
-class _Stores(dict[tuple[Any, ...], "ObjectStore"]):
-    """What this process has open, with credentials; with code that travels to another, nothing."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
-
-
-_MOST_OPEN = 16
-_OPEN = _Stores()
 
 
 @dataclass(frozen=True)
@@ -72,31 +56,24 @@ class ObjectReader(io.BufferedReader):
         self.size = size
 
 
-def check_url(url: str) -> None:
-    """Raises UsageError if the URL isn't valid, or needs what isn't installed."""
-    _place(url)
-
-
 def head(url: str, seconds: float | None = None) -> ObjectFacts:
     """What the storage says of an object.
 
     Args:
         seconds: how long to wait at most, retries included.
     """
-    place = _place(url)
-    with _object_errors():
-        store = _store(place)
-        return _facts(call(lambda: store.head(place.key), seconds))
+    store, key = connect(url)
+    with object_errors():
+        return _facts(call(lambda: store.head(key), seconds))
 
 
 def read(url: str, start: int, stop: int) -> bytes:
     """The bytes of an object from ``start`` up to ``stop``."""
     if start >= stop:
         return b""  # a request for no bytes is none to HTTP
-    place = _place(url)
-    with _object_errors():
-        store = _store(place)
-        return bytes(call(lambda: store.get_range(place.key, start=start, end=stop)))
+    store, key = connect(url)
+    with object_errors():
+        return bytes(call(lambda: store.get_range(key, start=start, end=stop)))
 
 
 def stream(
@@ -108,19 +85,18 @@ def stream(
         etag: of the object whose bytes are wanted, and of no other.
         seconds: how long to wait at most, from now.
     """
-    place = _place(url)
+    store, key = connect(url, once=True)
     options: GetOptions = {"if_match": etag} if etag else {}
     if start:
         options["range"] = {"offset": start}
-    with _object_errors():
-        store = _store(place, once=True)
-        found = call(lambda: store.get(place.key, options=options), seconds())
+    with object_errors():
+        found = call(lambda: store.get(key, options=options), seconds())
         return _facts(found.meta), _chunks(iter(found.stream(min_chunk_size=1)), seconds)
 
 
 def _chunks(frames: Iterator[Any], seconds: Callable[[], float]) -> Iterator[bytes]:
     while True:
-        with _object_errors():
+        with object_errors():
             chunk = call(lambda: _next_bytes(frames), seconds())
         if not chunk:
             return
@@ -169,29 +145,26 @@ def put_file(path: Path, url: str) -> None:
 
 def delete(url: str) -> None:
     """Removes an object."""
-    place = _place(url)
-    with _object_errors():
-        store = _store(place)
-        call(lambda: store.delete(place.key))
+    store, key = connect(url)
+    with object_errors():
+        call(lambda: store.delete(key))
 
 
 def sizes(url: str) -> dict[str, int]:
     """Bytes of all objects below a URL by their names relative to it; empty if there are none."""
-    place = _place(url)
-    start = len(place.key) + 1 if place.key else 0
+    store, key = connect(url)
+    start = len(key) + 1 if key else 0
     with _nothing_if_missing():
-        store = _store(place)
-        found = call(lambda: store.list(place.key or None).collect())
+        found = call(lambda: store.list(key or None).collect())
         return {each["path"][start:]: each["size"] for each in found}
     return {}
 
 
 def names(url: str) -> list[str]:
     """Names of the objects and folders right below a URL; empty if there are none."""
-    place = _place(url)
+    store, key = connect(url)
     with _nothing_if_missing():
-        store = _store(place)
-        found = call(lambda: store.list_with_delimiter(place.key or None))
+        found = call(lambda: store.list_with_delimiter(key or None))
         paths = [each["path"] for each in found["objects"]] + list(found["common_prefixes"])
         return [path.rstrip("/").rpartition("/")[2] for path in paths]
     return []
@@ -227,86 +200,15 @@ class _Blocks(io.RawIOBase):
 
 
 def _put(url: str, content: IO[bytes] | Path) -> None:
-    place = _place(url)
-    with _object_errors():
-        store = _store(place)
-        call(lambda: store.put(place.key, content, max_concurrency=_UPLOADS))
-
-
-def _place(url: str) -> Place:
-    place = locate(url)
-    load_obstore(url, place.cloud)
-    if _needs_boto3(place.cloud):
-        require("boto3", url, place.cloud)
-    return place
-
-
-def _store(place: Place, *, once: bool = False) -> ObjectStore:
-    # Kept with its connections; another process, or other credentials, need another.
-    key = place.cloud, place.bucket, *place.options.items(), cloud_variables(), os.getpid(), once
-    found = _OPEN.get(key)
-    if found is None:
-        if len(_OPEN) == _MOST_OPEN:
-            _OPEN.pop(next(iter(_OPEN)), None)
-        found = _OPEN[key] = _open_store(place, once=once)
-    return found
-
-
-def _open_store(place: Place, *, once: bool) -> ObjectStore:
-    from obstore import store
-
-    config = dict(place.options)
-    client = {name: config.pop(name) for name in _CLIENT_OPTIONS if name in config}
-    if once:
-        # The caller tries again, from where it ended. A file may take long, but not without a byte.
-        client |= {"read_timeout": client["timeout"], "timeout": "1h"}
-    retries, within = int(config.pop("max_retries")), config.pop("retry_timeout")
-    kinds: dict[str, Any] = {"azure": store.AzureStore, "s3": store.S3Store, "gcs": store.GCSStore}
-    opened: ObjectStore = kinds[place.cloud](
-        place.bucket,
-        config=config,
-        client_options=client,
-        retry_config={
-            "max_retries": 0 if once else retries,
-            "retry_timeout": timedelta(seconds=float(within.removesuffix("s"))),
-        },
-        credential_provider=_credential_provider(place.cloud, config),
-    )
-    return opened
-
-
-def _needs_boto3(cloud: str) -> bool:
-    return cloud == "s3" and not os.environ.get("AWS_ACCESS_KEY_ID")
-
-
-def _credential_provider(cloud: str, config: dict[str, str]) -> Callable[[], Any] | None:
-    """Credentials that obstore doesn't find by itself, or would pass over."""
-    if _needs_boto3(cloud):
-        # Profiles, the credentials file, single sign-on; roles of machines and pods as well.
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        return Boto3CredentialProvider()
-    if token := config.get("azure_storage_sas_token"):
-        # Else a key in the environment goes before the URL's token.
-        return lambda: {"sas_token": token, "expires_at": None}
-    return None
-
-
-@contextlib.contextmanager
-def _object_errors() -> Iterator[None]:
-    try:
-        yield
-    except MnistSparkError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of many classes, by many causes
-        # Not ``from error``: a traceback would print the text, and what it has in it.
-        raise object_error(error) from None
+    store, key = connect(url)
+    with object_errors():
+        call(lambda: store.put(key, content, max_concurrency=_UPLOADS))
 
 
 @contextlib.contextmanager
 def _nothing_if_missing() -> Iterator[None]:
     try:
-        with _object_errors():
+        with object_errors():
             yield
     except ObjectError as error:
         if not error.missing:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.spark import failures
-from mnist_spark.storage.objects import check_url
+from mnist_spark.storage.stores import check_url
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.names import parse_source
 from mnist_spark.errors import DownloadError, UsageError
-from mnist_spark.storage.objects import check_url
 from mnist_spark.storage.options import locate
+from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud, redact
 from tests.support.faults import Fault, parse_dataset, serve, write_dataset
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,7 +46,7 @@ def test_a_deadline_holds(real_data, tmp_path, fault):
             env=KEYS | {"AWS_ENDPOINT_URL": server.url.rstrip("/")},
         )
     assert outcome.error == "DownloadError"
-    assert "not complete after 4 s" in outcome.text
+    assert re.search("not complete after 4 s|no answer in time", outcome.text)
 
 
 WORK = {
