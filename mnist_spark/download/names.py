@@ -21,13 +21,10 @@ from urllib.request import url2pathname
 
 from mnist_spark.catalog.dataset import Dataset, File
 from mnist_spark.errors import UsageError
-from mnist_spark.storage.urls import SCHEMES, is_cloud, redact
+from mnist_spark.storage.urls import SCHEMES, is_cloud, redact, scheme
 
 Source: TypeAlias = Path | str
 """A folder, or a base URL."""
-
-# Two characters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def parse_source(text: str) -> Source:
@@ -36,9 +33,8 @@ def parse_source(text: str) -> Source:
     Raises:
         UsageError: neither of them, or of a kind that isn't supported.
     """
-    scheme = _SCHEME.match(text)
-    match scheme[1].lower() if scheme else None:
-        case None if text:
+    match scheme(text):
+        case "" if text:
             return Path(text).expanduser().absolute()
         case "http" | "https" if _has_host(text):
             return text
@@ -56,7 +52,7 @@ def parse_source(text: str) -> Source:
         "source isn't supported",
         expected="a folder, file:///…, dbfs:/…, http://…, https://… or one of "
         + ", ".join(f"{each}://…" for each in SCHEMES),
-        got=repr(redact(text) if scheme else text),
+        got=repr(redact(text) if scheme(text) else text),
     )
 
 

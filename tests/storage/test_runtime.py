@@ -53,7 +53,8 @@ WORK = {
     "download": "from mnist_spark.download.fetch import fetch;"
     "from mnist_spark.catalog import dataset;"
     "found = dataset.find('mnist');"
-    "fetch(found, found.splits, source='s3://mnist', cache=pathlib.Path(sys.argv[1]))",
+    "from mnist_spark.download.inputs import Inputs;"
+    "fetch(found, found.splits, Inputs('s3://mnist', pathlib.Path(sys.argv[1])))",
     "list": "from mnist_spark.ranges.staging import unstage; unstage('s3://mnist/staged')",
     "upload": "from mnist_spark.storage import objects;"
     "objects.put_file(pathlib.Path(sys.executable).resolve(), 's3://mnist/x')",
