@@ -1,6 +1,7 @@
-"""A table's Parquet files → its rows as record batches. Runs on executors, without delta-rs.
+"""A table's Parquet files → its rows as record batches, without delta-rs.
 
-The driver has read the table's log; it says which files there are and what isn't in them.
+Runs on executors and on the driver, which has read the table's log: which files there are, and
+which of their rows are deleted. Pages that have a checksum are compared with it.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _read(
     stream: Any, file: TableFile, records: RecordRange, columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """Those of the columns that the file has, of the row groups that may have the records."""
-    parquet = pq.ParquetFile(stream)
+    parquet = pq.ParquetFile(stream, page_checksum_verification=True)
     names = set(parquet.schema_arrow.names)
     present = [name for name in columns if name in names]
     kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 from deltalake import QueryBuilder
 
 from mnist_spark.decode.table_rows import TableFile, TableFiles
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.files import sizes_in
 from mnist_spark.storage.urls import is_url
 from mnist_spark.table.delta import open_existing
@@ -74,7 +76,11 @@ class DeltaReader(TableReader):
     def batches(
         self, split: str, start: int, stop: int, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
-        """A query's stream."""
+        """On a disk from the files that the log names; else by a query."""
+        if self._target.local is not None and self._files is not None:
+            if start < stop:
+                yield from self._files.rows(RecordRange(split, start, stop), columns)
+            return
         names, name = ", ".join(map(_identifier, columns)), split.replace("'", "''")
         within = f'"split" = \'{name}\' AND "index" >= {start} AND "index" < {stop}'
         query = f"SELECT {names} FROM t WHERE {within}"  # noqa: S608 - all of it quoted
@@ -83,15 +89,17 @@ class DeltaReader(TableReader):
 
     def files(self) -> TableFiles | None:
         """From the log. Not where files have other names for the columns, or lie elsewhere."""
+        return self._files
+
+    @cached_property
+    def _files(self) -> TableFiles | None:
         if self.properties.get("delta.columnMapping.mode", "none") != "none":
             return None
         with reading(self._target):
             logged = pa.table(self._table.get_add_actions()).to_pylist()
             deletions = pa.table(self._table.deletion_vectors()).to_pylist()
         kept = {
-            unquote(urlsplit(each["filepath"]).path): np.packbits(
-                np.array(each["selection_vector"], bool)
-            ).tobytes()
+            unquote(urlsplit(each["filepath"]).path): deletion_bits(each["selection_vector"])
             for each in deletions
         }
         files = []
@@ -107,6 +115,11 @@ class DeltaReader(TableReader):
     def _query(self, sql: str) -> pa.RecordBatchReader:
         reader = QueryBuilder().register("t", self._table).execute(sql)
         return pa.RecordBatchReader.from_stream(reader)
+
+
+def deletion_bits(kept: Sequence[bool]) -> bytes:
+    """A bit per row, filled up with rows that are kept."""
+    return np.packbits([*kept, *[True] * (-len(kept) % 8)]).tobytes()
 
 
 def _identifier(name: str) -> str:

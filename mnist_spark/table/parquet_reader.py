@@ -10,11 +10,10 @@ import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from mnist_spark.decode.table_rows import TableFile, TableFiles
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table import parquet
 from mnist_spark.table.read import Extent, FileFault, TableReader, reading
 from mnist_spark.table.target import Target
-
-_BATCH_ROWS = 8192
 
 
 class ParquetReader(TableReader):
@@ -67,26 +66,9 @@ class ParquetReader(TableReader):
     def batches(
         self, split: str, start: int, stop: int, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
-        """Whole row groups: to filter rows of lists would cost more than to pass over them."""
-        index = ds.field("index")
-        wanted = (ds.field("split") == split) & (index >= start) & (index < stop)
-        with reading(self._target):
-            groups = [
-                group
-                for file in self._data.get_fragments(wanted)
-                for group in file.split_by_row_group(wanted, self._data.schema)
-            ]
-            data = ds.FileSystemDataset(
-                groups, self._data.schema, self._data.format, self._data.filesystem
-            )
-            # Few at a time, so that memory doesn't depend on the size of the table.
-            yield from data.to_batches(
-                columns=list(columns),
-                filter=None if self.partitioned_by else ds.field("split") == split,
-                batch_size=_BATCH_ROWS,
-                batch_readahead=2,
-                fragment_readahead=1,
-            )
+        """Of the row groups that may have the records."""
+        if start < stop:
+            yield from self.files().rows(RecordRange(split, start, stop), columns)
 
     def files(self) -> TableFiles:
         """As they lie in the folder."""

@@ -192,25 +192,16 @@ def test_files_of_the_writer_before_beside_new_ones(spark, copy, tmp_path):
 
 
 def test_verify_finds_a_flipped_byte(table, copy):
-    """Whatever the engine makes of it, an error or other values, unless no row has changed.
-
-    A dictionary has values that its column lacks.
-    """
+    """Every page has a checksum, so also a dictionary's value that no row has."""
     told = {"dataset": str(table.parent / "in" / "dataset.toml"), "cache": table.parent / "cache"}
     assert verify(copy, **told).ok
     path = max(copy.glob("split=train/*.parquet"))
     whole = path.read_bytes()
-    before = pq.read_table(path, partitioning=None)
-    found = {0: 0, 2: 0}  # by type of page: of data, of a dictionary
-    for page in compact.pages(whole):
+    pages = compact.pages(whole)
+    assert len(pages) > 30
+    for page in pages:
         damaged = bytearray(whole)
         damaged[(page.start + page.end) // 2] ^= 4
         path.write_bytes(damaged)
         report = verify(copy, **told)
-        if report.ok:
-            assert pq.read_table(path, partitioning=None).equals(before)
-        else:
-            assert {problem.what for problem in report.problems} & {What.DIGEST, What.FILE}
-            found[page.header[1]] += 1
-    assert found[0] == 18
-    assert found[2] > 8
+        assert {problem.what for problem in report.problems} & {What.DIGEST, What.FILE}

@@ -108,3 +108,12 @@ def test_a_file_that_cannot_be_read(folder, damage):
         (folder / "a.parquet").write_bytes(damage)
     with pytest.raises(TableError, match=r"cannot read the table \(file a\.parquet\).*on host"):
         labels(folder, TableFile("a.parquet", {"split": "train"}))
+
+
+def test_bits_of_a_short_deletion_vector():
+    """A vector may end with the last deleted row; the rows after it are kept."""
+    from mnist_spark.table.delta_reader import deletion_bits
+
+    assert np.unpackbits(np.frombuffer(deletion_bits([True, False]), np.uint8)).tolist() == [
+        *(1, 0, 1, 1, 1, 1, 1, 1)
+    ]
