@@ -121,11 +121,33 @@ def _read(
         group = parquet.metadata.row_group(number)
         if _may_have(group, records):
             position = first
-            for batch in parquet.iter_batches(_BATCH_ROWS, [number], present):
+            for read in parquet.iter_batches(_BATCH_ROWS, [number], present):
+                batch = _without_views(read)
                 stop = position + len(batch)
                 yield _without_deleted(batch, kept[position:stop])
                 position = stop
         first += group.num_rows
+
+
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Arrow can't filter views, which other engines declare in their files."""
+    types = [_without_view(kind) for kind in batch.schema.types]
+    if types == batch.schema.types:
+        return batch
+    return pa.RecordBatch.from_arrays(
+        [column.cast(kind) for column, kind in zip(batch.columns, types, strict=True)],
+        names=batch.schema.names,
+    )
+
+
+def _without_view(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_view(field.type)) for field in kind])
+    return kind
 
 
 def _without_deleted(batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]) -> pa.RecordBatch:

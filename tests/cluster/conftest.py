@@ -18,6 +18,9 @@ EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
     " --conf spark.executor.cores=1 --conf spark.cores.max=2 --conf spark.executor.memory=1g"
     " --conf spark.databricks.delta.snapshotPartitions=2"
+    # A job begins when both executors are there, else the first one may do all of it.
+    " --conf spark.scheduler.minRegisteredResourcesRatio=1.0"
+    " --conf spark.scheduler.maxRegisteredResourcesWaitingTime=60s"
     # A task is slow that takes twice as long as half of them.
     " --conf spark.speculation=true --conf spark.speculation.quantile=0.5"
     " --conf spark.speculation.multiplier=2 --conf spark.speculation.minTaskRuntime=2s"

@@ -17,7 +17,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.main import main
 from mnist_spark.download import cache as caching
-from mnist_spark.download import inventory
+from mnist_spark.download import entries, inventory
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
@@ -228,7 +228,7 @@ def test_clean(full, run, dataset, server):
 
 def test_archives_of_java_classes(full, run):
     """Listed and cleaned; not verified, which the JVM does itself."""
-    folder = full / inventory.JVM_ARCHIVES
+    folder = full / entries.JVM_ARCHIVES
     folder.mkdir()
     archive = folder / "spark-4.2.0-0123456789abcdef.jsa"
     archive.write_bytes(b"classes")

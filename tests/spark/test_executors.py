@@ -194,7 +194,7 @@ def test_data_sources(planner, executor, pair, task, tmp_path, source, inline):
     assert len(partitions) == 2
     assert max(map(len, partitions)) < 2_000
     if inline:
-        assert len(reader) < 250_000
+        assert len(reader) < 300_000  # the code that travels
 
     def read() -> list[Any]:
         batches = pickle.loads(reader).read(pickle.loads(partitions[1]))

@@ -17,7 +17,7 @@ from mnist_spark import MNIST, ingest, register, upkeep
 from mnist_spark.errors import SparkError, UsageError
 from mnist_spark.history import history
 from mnist_spark.opendatasets.tabular import TabularDataset
-from mnist_spark.spark import session
+from mnist_spark.spark import failures, session
 from mnist_spark.verify import verify
 from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.serverless import WORKER_BYTES, can_cut_off
@@ -115,7 +115,7 @@ def test_formats(serverless, tiny, tmp_path):
     assert serverless.read.format("idx").options(**options).load().count() == 5
     with pytest.raises(PySparkException) as caught:
         serverless.read.format("mnist").option("dataset", tiny.description).load().count()
-    line = str(session.from_spark(caught.value))
+    line = str(failures.from_spark(caught.value))
     assert "downloads beside Spark's driver, on Connect beside the server" in line
     assert "to_spark_dataframe()" in line
 
