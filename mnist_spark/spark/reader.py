@@ -39,9 +39,10 @@ class TaskReader(DataSourceReader):
         tasks = (carry(task) if self._inline else task for task in self._tasks)
         return [InputPartition(to_values(task)) for task in tasks]
 
-    def read(self, partition: InputPartition) -> Iterator[Any]:
+    def read(self, partition: InputPartition | None) -> Iterator[Any]:
         """Executor side."""
-        if partition.value is None:  # Spark's own: a plan without a task gets one all the same
+        # A plan without a task gets a partition of Spark's own; before Spark 4.2 it is None.
+        if partition is None or partition.value is None:
             return iter(())
         return self.decode(from_values(partition.value))
 

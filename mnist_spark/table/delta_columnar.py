@@ -51,7 +51,7 @@ def write(spark: SparkSession, job: WriteJob, table: DeltaTable | None) -> Writt
     if job.target.local is not None:
         job.target.local.mkdir(parents=True, exist_ok=True)
     folder = place_of(job.target)
-    check_reachable(spark, folder, job.parallelism)
+    check_reachable(spark, folder, job.probes)
     files = write_files(spark, job.tasks, job.schema, folder, inline=job.inline)
     return Written.of_files(commit(job, files), files)
 

@@ -50,7 +50,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     same = is_same(existing, job.dataset, job.schema.layout)
     check_replaceable(job.target, existing, job.dataset, job.schema.layout, force=job.force)
     if job.target.local is not None:
-        check_reachable(spark, str(job.target.local), job.parallelism)
+        check_reachable(spark, str(job.target.local), job.probes)
     frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
     metadata = job.commit_metadata(existing, writer="spark")
     writer = frame.writeTo(job.target.sql).option("userMetadata", metadata)

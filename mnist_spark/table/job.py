@@ -28,6 +28,8 @@ NUMBERED = "mnist_spark.numbered"
 
 _SHARED = TransportChoice(Transport.SHARED, "executors read the driver's cache folder")
 
+_MAX_PROBES = 16
+
 
 @dataclass(frozen=True)
 class WriteJob:
@@ -55,6 +57,14 @@ class WriteJob:
     staging: str | None = None
     transaction: int | None = None
     run_id: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def probes(self) -> int:
+        """How many executors to ask whether they reach the table.
+
+        Where the parallelism is unknown it is 1, and the ranges tell how many there may be.
+        """
+        return max(self.parallelism, min(len(self.ranges), _MAX_PROBES))
 
     @cached_property
     def ranges(self) -> list[RecordRange]:

@@ -39,7 +39,7 @@ def write_columnar(spark: SparkSession, job: WriteJob) -> Written:
         TableError: the target isn't one that this job may replace.
     """
     with replacing(job) as folder:
-        check_reachable(spark, str(folder), job.parallelism)
+        check_reachable(spark, str(folder), job.probes)
         files = write_files(spark, job.tasks, job.schema, str(folder), inline=job.inline)
         kept = {folder / file.path for file in files}
         # Files of attempts that failed, or that lost a race against a speculative twin.
@@ -58,7 +58,7 @@ def write_spark(spark: SparkSession, job: WriteJob) -> Written:
     from mnist_spark.spark.planned import rows
 
     with replacing(job) as folder:
-        check_reachable(spark, str(folder), job.parallelism)
+        check_reachable(spark, str(folder), job.probes)
         frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
         frame.write.partitionBy("split").mode("append").parquet(str(folder))
         sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]

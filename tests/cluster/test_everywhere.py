@@ -76,7 +76,7 @@ class Everywhere:
         assert sorted(told) == sorted(report["ranges"])
         assert all(task["host"] and task["seconds"] > 0 for task in report["tasks"])
         found = {(task["host"], task["executor"]) for task in report["tasks"]}
-        assert len(found) == self.executors
+        assert len(found) == self.executors, report["tasks"]
 
     def test_idx(self, site, real_data):
         """Any pair of IDX files, opened by their paths or carried inside the tasks."""
