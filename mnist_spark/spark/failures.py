@@ -47,6 +47,11 @@ def from_spark(error: Exception) -> MnistSparkError:
             hint="Name a Python that has it with PYSPARK_PYTHON, or hand it out with --py-files,"
             " spark.archives or addArtifacts",
         )
+    if "delta.DefaultSource" in text or "Failed to find the data source: delta" in text:
+        return SparkError(
+            "the Spark session has no Delta Lake",
+            hint="Use the writer columnar, which needs none, or give Spark Delta's jars",
+        )
     program = re.search(r"Cannot run program \"([^\"]*)\".*", text)
     if program is not None:
         return SparkError(

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 
 from mnist_spark import ingest
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
+from tests.support.sessions import has_delta
 from tests.support.tables import dataset_of
 
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -310,6 +311,8 @@ def test_a_folder_that_is_no_table_is_never_touched(spark, tiny, tmp_path, write
 @pytest.mark.parametrize("writer", ["columnar", "spark"])
 @pytest.mark.parametrize("table_format", ["delta", "parquet"])
 def test_one_split(spark, tiny, tmp_path, writer, table_format):
+    if (writer, table_format) == ("spark", "delta") and not has_delta():
+        pytest.skip("needs Delta Lake for this Spark")
     target = tmp_path / "table"
     options = {
         "target": target,

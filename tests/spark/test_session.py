@@ -132,3 +132,10 @@ Caused by: java.io.EOFException
         "Spark failed: got org.apache.spark.SparkException:"
         " Python worker exited unexpectedly (crashed)"
     )
+
+
+def test_a_session_without_delta_lake():
+    error = failures.from_spark(
+        RuntimeError("o42.sql.\n: java.lang.ClassNotFoundException: delta.DefaultSource")
+    )
+    assert str(error).startswith("the Spark session has no Delta Lake. Use the writer columnar")
