@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,8 +87,8 @@ class Bench:
         noted, run = self._run(
             "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
         )
-        while not contender.keep_archive and not self._archive.exists():
-            time.sleep(1)  # a process of the first run's makes it, which must not disturb the next
+        if not contender.keep_archive:
+            jvm_archive.make(self._archive)  # the process that makes it has ended with its tree
         folder = self._work / contender.key
         if run.get("error") is None and contender not in (BARE, LIMIT):
             try:
