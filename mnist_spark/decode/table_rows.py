@@ -89,17 +89,21 @@ class TableFiles:
     ) -> pa.RecordBatch:
         """The batch with all columns that are wanted, and without the rows of other splits."""
         if "split" not in file.partition:
-            split = self._column(batch, "split", file).cast(pa.string())
-            batch = batch.filter(pc.equal(split, records.split))
-        arrays = [self._column(batch, name, file) for name in columns]
+            declared = "split" in batch.schema.names
+            split = batch.column("split") if declared else self._constant("split", file, len(batch))
+            batch = batch.filter(pc.equal(split.cast(pa.string()), records.split))
+        # Asking the batch for each of 787 columns by name would take longer than reading them.
+        found = dict(zip(batch.schema.names, batch.columns, strict=True))
+        arrays = [
+            found[name] if name in found else self._constant(name, file, len(batch))
+            for name in columns
+        ]
         return pa.RecordBatch.from_arrays(arrays, list(columns))
 
-    def _column(self, batch: pa.RecordBatch, name: str, file: TableFile) -> pa.Array:
-        if name in batch.schema.names:
-            return batch.column(name)
-        # Of the partition; or of the table, and younger than the file.
+    def _constant(self, name: str, file: TableFile, rows: int) -> pa.Array:
+        """A column of the partition, or one that is younger than the file."""
         value = pa.scalar(file.partition.get(name), pa.string())
-        return pa.repeat(value.cast(self.schema.field(name).type), len(batch))
+        return pa.repeat(value.cast(self.schema.field(name).type), rows)
 
 
 def _open(folder: str, path: str) -> Any:
