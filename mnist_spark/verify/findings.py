@@ -122,10 +122,6 @@ class Findings:
         for problem in problems:
             self.add(replace(problem, more=0), 1 + problem.more)
 
-    def has(self, split: str, *kinds: What) -> bool:
-        """Whether the split has a problem of one of these kinds."""
-        return any((what, split) in self._count for what in kinds)
-
     @property
     def problems(self) -> tuple[Problem, ...]:
         """By kind and split, in the order of discovery."""
