@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
+from typing import TypeVar
 
 from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download.archive import Members
@@ -26,6 +27,9 @@ from mnist_spark.storage.urls import is_cloud
 __all__ = ["Fetched", "fetch"]
 
 PARALLEL = 4
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def fetch(
@@ -64,7 +68,7 @@ def fetch(
         work = Members(download, dataset.name, dataset.archive, alone).fetch
 
     files = {file.name: file for split in splits for file in split.files}
-    outcomes = dict(zip(files, _in_parallel(work, files.values(), download.stopped), strict=True))
+    outcomes = dict(zip(files, in_parallel(work, files.values(), download.stopped), strict=True))
     lists = [outcome for outcome in outcomes.values() if isinstance(outcome, list)]
     failures = list(dict.fromkeys(failure for each in lists for failure in each))
     if failures:
@@ -89,10 +93,10 @@ def _listed(failures: Iterable[Failure]) -> str:
     )
 
 
-def _in_parallel(
-    work: Callable[[File], Outcome], files: Iterable[File], stopped: threading.Event
-) -> list[Outcome]:
-    """The outcomes in the files' order; the first exception, or Ctrl-C, stops all.
+def in_parallel(
+    work: Callable[[Item], Result], items: Iterable[Item], stopped: threading.Event
+) -> list[Result]:
+    """The results in the items' order; the first exception, or Ctrl-C, stops all.
 
     Threads of one's own and not a ThreadPoolExecutor: Python waits for the executor's threads
     before it exits, up to the time-outs if a server hangs. These end with the process, and so do
@@ -100,23 +104,21 @@ def _in_parallel(
     """
     slots = threading.Semaphore(PARALLEL)
 
-    def run(future: Future[Outcome], file: File) -> None:
+    def run(future: Future[Result], item: Item) -> None:
         try:
             with slots:
-                future.set_result(work(file))
+                future.set_result(work(item))
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             future.set_exception(error)
 
     futures = []
     try:
-        for file in files:
-            future: Future[Outcome] = Future()
+        for item in items:
+            future: Future[Result] = Future()
             futures.append(future)
-            threading.Thread(target=run, args=(future, file), daemon=True).start()
+            threading.Thread(target=run, args=(future, item), daemon=True).start()
         done = wait(futures, return_when=FIRST_EXCEPTION).done
-        for future in done:
-            future.result()
-        return [future.result() for future in futures]
+        return [future.result() for future in futures if future in done]
     finally:
         stopped.set()
         # Those that aren't stuck in the network remove their temporary files meanwhile.

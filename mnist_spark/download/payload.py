@@ -10,6 +10,7 @@ needs no lock: payloads get their names whole.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +22,14 @@ import numpy as np
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import compare_digests, sha256_of
+from mnist_spark.download.fetch import in_parallel
 from mnist_spark.download.file import Fetched
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import inflate
 
 _CHUNK_BYTES = 1 << 20
+_NEVER = threading.Event()
 _IMAGES_HEADER_BYTES = idx.header_size(rank=3)
 
 
@@ -49,14 +52,29 @@ class Payload:
     url: str
 
 
-def unpack(fetched: Fetched, cache: Path) -> Payload:
+def unpack_all(fetched: Iterable[Fetched], cache: Path) -> dict[str, Payload]:
+    """Decompresses published files as :func:`unpack` does, several at a time.
+
+    Returns:
+        the payloads by the names of their files.
+
+    Raises:
+        MnistSparkError: as :func:`unpack`, of the first file that fails.
+    """
+    stopped = threading.Event()
+    payloads = in_parallel(lambda each: unpack(each, cache, stopped), fetched, stopped)
+    return {payload.file.name: payload for payload in payloads}
+
+
+def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> Payload:
     """Decompresses a published file into the cache, or finds it there and checks it.
 
     Files that are published uncompressed are used in place, unless they are transposed: images
     that are stored column by column are set right here, once, and nobody after this need know.
 
     Args:
-        cache: the folder from :func:`mnist_spark.download.cache.cache_folder`.
+        cache: the folder of :class:`mnist_spark.download.inputs.Inputs`.
+        stopped: set when the caller doesn't wait any more; the work then ends soon.
 
     Raises:
         IntegrityError: damaged, truncated or overlong gzip, or another size or digest than the
@@ -66,7 +84,7 @@ def unpack(fetched: Fetched, cache: Path) -> Payload:
     """
     file = fetched.file
     if file.gzipped or file.transposed:
-        path, sha256 = _unpacked(fetched, cache.absolute())
+        path, sha256 = _unpacked(fetched, cache.absolute(), stopped)
     else:
         path, sha256 = fetched.path, _check(fetched.path, file, file.payload_sha256)
     stream, header = idx.open_payload(path)
@@ -74,7 +92,7 @@ def unpack(fetched: Fetched, cache: Path) -> Payload:
     return Payload(file, path, header, sha256, fetched.url)
 
 
-def _unpacked(fetched: Fetched, cache: Path) -> tuple[Path, str]:
+def _unpacked(fetched: Fetched, cache: Path, stopped: threading.Event) -> tuple[Path, str]:
     """Path and SHA-256 of the payload in the cache."""
     file = fetched.file
     if file.payload_sha256 is not None:
@@ -86,7 +104,7 @@ def _unpacked(fetched: Fetched, cache: Path) -> tuple[Path, str]:
     sha256 = caching.obtain(
         [path],
         lambda path: _find(path, file),
-        lambda: _inflate(fetched, path),
+        lambda: _inflate(fetched, path, stopped),
         error=MnistSparkError,
     )
     return path, sha256
@@ -111,7 +129,7 @@ def _find(path: Path, file: File) -> str | None:
         return None
 
 
-def _inflate(fetched: Fetched, path: Path) -> str:
+def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
     """Decompresses to ``path``, digesting on the way. For holders of its lock."""
     file = fetched.file
     digest = hashlib.sha256()
@@ -123,6 +141,8 @@ def _inflate(fetched: Fetched, path: Path) -> str:
             else iter(partial(source.read, _CHUNK_BYTES), b"")
         )
         for chunk in _upright(chunks, fetched.path) if file.transposed else chunks:
+            if stopped.is_set():
+                raise MnistSparkError("decompressing was stopped", file=path)
             digest.update(chunk)
             target.write(chunk)
         sha256 = digest.hexdigest()

@@ -81,13 +81,15 @@ def prepare(
             fetched = fetch(dataset, splits, inputs)
         except IntegrityError as error:  # of an archive that is the published one
             raise _with_dataset(dataset, error) from error
+    with steps("unpack"):
+        try:
+            payloads = payload.unpack_all(fetched.values(), inputs.cache)
+        except MnistSparkError as error:
+            raise _with_dataset(dataset, error) from error
     prepared = []
     for split in splits:
+        images, labels = (payloads[file.name] for file in split.files)
         try:
-            with steps("unpack"):
-                images, labels = (
-                    payload.unpack(fetched[f.name], inputs.cache) for f in split.files
-                )
             with steps("check"):
                 pair = open_pair(
                     split.name,

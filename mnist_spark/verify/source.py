@@ -9,7 +9,7 @@ from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.download.cache import PAYLOADS
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.payload import unpack
+from mnist_spark.download.payload import unpack_all
 from mnist_spark.verify.expected import ROLES, ExpectedSplit
 
 
@@ -26,8 +26,9 @@ def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs)
     if inputs.source is not None and dataset is not None:
         (wanted,) = dataset.select(split.name)
         fetched = fetch(dataset, [wanted], inputs)
+        payloads = unpack_all(fetched.values(), inputs.cache)
         for role, file in zip(ROLES, wanted.files, strict=True):
-            payload = unpack(fetched[file.name], inputs.cache)
+            payload = payloads[file.name]
             if payload.sha256 == split.sha256.get(role):
                 found[role] = payload.path
     for role, sha256 in split.sha256.items():
