@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import IO, Any
 from uuid import uuid4
@@ -17,7 +18,7 @@ from mnist_spark.decode.batches import decode_range
 from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
 from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.ranges.task import RangeTask
+from mnist_spark.ranges.task import RangeTask, from_values
 from mnist_spark.storage.files import new_file
 
 ROW_GROUP_BYTES = 96 << 20
@@ -92,6 +93,19 @@ def encode_range(task: RangeTask, schema: TableSchema, folder: str) -> DataFile:
         "nullCount": {"label": 0, "index": 0},
     }
     return DataFile(name, size, json.dumps(statistics), trace(records, started))
+
+
+def write_range(values: Sequence[Any], schema: str, folder: str) -> tuple[Any, ...]:
+    """:func:`encode_range` for plain values.
+
+    Args:
+        values: of :func:`mnist_spark.ranges.task.to_values`.
+        schema: of :meth:`TableSchema.to_json`.
+
+    Returns:
+        the file as :meth:`DataFile.row` has it.
+    """
+    return encode_range(from_values(values), TableSchema.from_json(schema), folder).row()
 
 
 def _write_batches(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql.datasource import DataSource
 
 _PICKLING = threading.Lock()
+_code: dict[Callable[..., Any], bytes] = {}
 _PACKAGE = sys.modules[__name__.partition(".")[0]]
 
 
@@ -50,6 +51,16 @@ def dumps(value: object) -> bytes:
     """Pickles a value, or a function with its values, together with the code that it needs."""
     with _by_value() as pickler:
         return bytes(pickler.dumps(value))
+
+
+def code_of(function: Callable[..., Any]) -> bytes:
+    """A function of this package, pickled by value, once per process: that takes some 50 ms.
+
+    Where the code travels apart from the values, these may not be of this package's classes.
+    """
+    if function not in _code:
+        _code[function] = dumps(function)
+    return _code[function]
 
 
 def run(spark: SparkSession, function: Callable[[int], Any], returns: str, tasks: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Runs :func:`encode_range` on the executors, a Spark task per record range.
+"""Runs :func:`write_range` on the executors, a Spark task per record range.
 
 The tasks are calls of a Python function over the numbers of the ranges, one number per partition;
 what comes back tells which files were written. So no record enters the JVM, and a task that fails,
@@ -9,14 +9,15 @@ is there no other way to give each task its own (:mod:`mnist_spark.spark.planned
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_spark.catalog.schema import TableSchema
-from mnist_spark.decode.parquet_file import DataFile, encode_range
+from mnist_spark.decode.parquet_file import DataFile, write_range
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import TableError
-from mnist_spark.ranges.task import RangeTask
+from mnist_spark.ranges.task import RangeTask, to_values
 from mnist_spark.ranges.transport import INLINE_RANGE_BYTES, carry
 from mnist_spark.spark import executors, session
 
@@ -102,8 +103,12 @@ def _waves(
 def _write_shared(
     spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, folder: str
 ) -> list[Any]:
+    code = executors.code_of(write_range)
+    values, columns = [to_values(task) for task in tasks], schema.to_json()
+
     def write(number: int) -> tuple[Any, ...]:
-        return encode_range(tasks[number], schema, folder).row()
+        row: tuple[Any, ...] = pickle.loads(code)(values[number], columns, folder)  # noqa: S301
+        return row
 
     return executors.run(spark, write, DATA_FILE, len(tasks))
 

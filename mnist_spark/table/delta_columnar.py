@@ -82,16 +82,17 @@ def _commit_rows(job: WriteJob, files: Sequence[DataFile]) -> tuple[DeltaTable, 
         transaction = Transaction(NUMBERED, job.transaction)
     winners: list[Version] = []
     failures = 0
+    schema = _delta_schema(job)
     table = open_table(job.target)
     for _ in range(_ATTEMPTS):
         _check_writable(job, table)
         before = None if table is None else table.version()
         try:
             if table is None:
-                table = _create(job)
+                table = _create(job, schema)
             _check_not_overtaken(table, job)
             version = table.version() + 1
-            _replace_rows(job, table, files, transaction)
+            _replace_rows(job, table, schema, files, transaction)
             return table, version
         except (DeltaError, OSError) as error:
             try:
@@ -148,7 +149,7 @@ def _check_not_overtaken(table: DeltaTable, job: WriteJob) -> None:
         raise job.overtaken(versions_since(table, table.version() - 20))
 
 
-def _create(job: WriteJob) -> DeltaTable:
+def _create(job: WriteJob, schema: Schema) -> DeltaTable:
     """An empty table.
 
     deltalake's one call that creates a table with its files refuses properties of one's own, so
@@ -157,7 +158,7 @@ def _create(job: WriteJob) -> DeltaTable:
     url, options = for_delta_rs(job.target.text)
     return DeltaTable.create(
         url,
-        _delta_schema(job),
+        schema,
         mode="error",
         partition_by=["split"],
         description=description(job.dataset),
@@ -169,7 +170,11 @@ def _create(job: WriteJob) -> DeltaTable:
 
 
 def _replace_rows(
-    job: WriteJob, table: DeltaTable, files: Sequence[DataFile], transaction: Transaction
+    job: WriteJob,
+    table: DeltaTable,
+    schema: Schema,
+    files: Sequence[DataFile],
+    transaction: Transaction,
 ) -> None:
     """One transaction, on the version that the table was opened at."""
     before = inspect(table)
@@ -178,7 +183,7 @@ def _replace_rows(
     table.create_write_transaction(
         [_add_action(file) for file in files],
         mode="overwrite",
-        schema=_delta_schema(job),
+        schema=schema,
         partition_by=["split"],
         partition_filters=None if whole else [("split", "in", job.split_names)],
         commit_properties=CommitProperties(

@@ -105,10 +105,8 @@ def test_mnist_on_some_clusters():
         return [str(r) for r in plan_ranges(MNIST, parallelism=parallelism)]
 
     assert plan(1) == ["train[0:60000]", "test[0:10000]"]
-    assert plan(2) == [
-        "train[0:30000]", "train[30000:60000]", "test[0:5000]", "test[5000:10000]",
-    ]  # fmt: skip
-    assert len(plan(1000)) == 12 + 2
+    assert plan(2) == ["train[0:30000]", "train[30000:60000]", "test[0:10000]"]
+    assert len(plan(1000)) == 6 + 1
 
 
 def test_the_biggest_file_that_idx_can_describe():
