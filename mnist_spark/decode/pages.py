@@ -29,7 +29,6 @@ _RUN_RECORDS = 16 * BLOCK_RECORDS
 """Indices per bit-packed run. Spark's readers unpack a run as a whole, 4 bytes per value, for each
 column: one run per page would take 250 MB of the JVM for 785 columns of 64,000 rows."""
 
-_RUN_HEADER = thrift.varint(_RUN_RECORDS // 8 << 1 | 1)
 _BIT_WIDTH = 8
 
 _LIST_PAGE_BYTES = 1 << 20  # what Parquet's writers take for a page; larger ones compress no better
@@ -152,6 +151,33 @@ def list_pages(
         yield data_page(body, values, Encoding.RLE_DICTIONARY)
 
 
+class IndexRun(NamedTuple):
+    """A bit-packed run in the body of a data page.
+
+    Attributes:
+        header: how many indices it has, in groups of 8.
+        start, stop: where its indices are in the body.
+        padding: bytes after them that complete the last group.
+    """
+
+    header: bytes
+    start: int
+    stop: int
+    padding: int
+
+
+def index_runs(records: int) -> Iterator[IndexRun]:
+    """The runs in the body of a page of so many indices, whose first byte is the bit width."""
+    place = 1
+    for first in range(0, records, _RUN_RECORDS):
+        indices = min(_RUN_RECORDS, records - first)
+        groups = -(-indices // 8)
+        header = thrift.varint(groups << 1 | 1)
+        start = place + len(header)
+        yield IndexRun(header, start, start + indices, groups * 8 - indices)
+        place = start + groups * 8
+
+
 class IndexPages:
     """Data pages of several columns, whose indices are bytes that come record by record.
 
@@ -164,8 +190,8 @@ class IndexPages:
     """
 
     def __init__(self, columns: int, records: int) -> None:
-        headers = (records // _RUN_RECORDS + 1) * len(_RUN_HEADER)
-        self._matrix = np.empty((columns, 1 + headers + records + 7), np.uint8)
+        size = max(run.stop + run.padding for run in index_runs(records))
+        self._matrix = np.empty((columns, size), np.uint8)
         self._matrix[:, 0] = _BIT_WIDTH
         self._low, self._high = np.empty(columns, np.uint8), np.empty(columns, np.uint8)
         self._records = self._size = 0
@@ -181,24 +207,20 @@ class IndexPages:
             read: called with such numbers, in order; returns the records' bytes.
         """
         self._low[:], self._high[:] = 255, 0
-        size = 1
-        for run in range(start, stop, _RUN_RECORDS):
-            end = min(run + _RUN_RECORDS, stop)
-            groups = -(-(end - run) // 8)
-            header = thrift.varint(groups << 1 | 1)
-            self._matrix[:, size : size + len(header)] = np.frombuffer(header, np.uint8)
-            size += len(header)
-            for first in range(run, end, BLOCK_RECORDS):
-                last = min(first + BLOCK_RECORDS, end)
+        first = start
+        for run in index_runs(stop - start):
+            header = np.frombuffer(run.header, np.uint8)
+            self._matrix[:, run.start - len(header) : run.start] = header
+            for place in range(run.start, run.stop, BLOCK_RECORDS):
+                last = first + min(BLOCK_RECORDS, run.stop - place)
                 block = read(first, last).reshape(last - first, len(self._matrix))
-                self._matrix[:, size : size + len(block)] = block.T
-                size += len(block)
+                self._matrix[:, place : place + len(block)] = block.T
                 np.minimum(self._low, block.min(axis=0), out=self._low)
                 np.maximum(self._high, block.max(axis=0), out=self._high)
-            padding = groups * 8 - (end - run)
-            self._matrix[:, size : size + padding] = 0
-            size += padding
-        self._records, self._size = stop - start, size
+                first = last
+            self._size = run.stop + run.padding
+            self._matrix[:, run.stop : self._size] = 0
+        self._records = stop - start
 
     def pages(self) -> Iterator[tuple[Page, Page]]:
         """Dictionary page and data page of each column."""

@@ -7,7 +7,9 @@ which of their rows are deleted. Pages that have a checksum are compared with it
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mnist_spark.decode.pixel_reader import read_images
 from mnist_spark.errors import TableError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.objects import open_reader
@@ -25,6 +28,7 @@ from mnist_spark.storage.urls import is_url
 
 _BATCH_ROWS = 8192
 _REMOTE_BLOCK_BYTES = 4 << 20
+_FILES_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,33 @@ class TableFiles:
         Raises:
             TableError: a file can't be read, which names the host.
         """
+        for file in self._files_of(records):
+            yield from self._rows_of(file, records, columns, pixels=())
+
+    def images(
+        self, records: RecordRange, pixels: Sequence[str], columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """As :meth:`rows`, two files at a time, and faster if the files are this package's.
+
+        Args:
+            pixels: columns that may come as one column ``image`` of bytes instead, at the end.
+            columns: the others.
+        """
+
+        def read(file: TableFile) -> list[pa.RecordBatch]:
+            return list(self._rows_of(file, records, columns, pixels))
+
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            ahead: deque[Future[list[pa.RecordBatch]]] = deque()
+            for file in self._files_of(records):
+                ahead.append(pool.submit(read, file))
+                if len(ahead) == _FILES_AT_ONCE:
+                    yield from ahead.popleft().result()
+            for future in ahead:
+                yield from future.result()
+
+    def _files_of(self, records: RecordRange) -> Iterator[TableFile]:
+        """Those that may have some of the records."""
         for file in self.files:
             if file.partition.get("split", records.split) != records.split:
                 continue
@@ -72,17 +103,28 @@ class TableFiles:
                 continue
             if file.high is not None and file.high < records.start:
                 continue
-            try:
-                with _open(self.folder, file.path) as stream:
-                    for batch in _read(stream, file, records, [*columns, "split"]):
-                        yield self._whole(batch, file, records, columns)
-            except Exception as error:
-                why = str(error).partition("\n")[0]
-                raise TableError(
-                    "cannot read the table",
-                    file=file.path,
-                    got=f"{why} on host {socket.gethostname()}",
-                ) from error
+            yield file
+
+    def _rows_of(
+        self,
+        file: TableFile,
+        records: RecordRange,
+        columns: Sequence[str],
+        pixels: Sequence[str],
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            with _open(self.folder, file.path) as stream:
+                for batch in _read(stream, file, records, [*columns, "split"], pixels):
+                    packed = "image" in batch.schema.names and "image" not in columns
+                    rest = ["image"] if packed else pixels
+                    yield self._whole(batch, file, records, [*columns, *rest])
+        except Exception as error:
+            why = str(error).partition("\n")[0]
+            raise TableError(
+                "cannot read the table",
+                file=file.path,
+                got=f"{why} on host {socket.gethostname()}",
+            ) from error
 
     def _whole(
         self, batch: pa.RecordBatch, file: TableFile, records: RecordRange, columns: Sequence[str]
@@ -113,24 +155,42 @@ def _open(folder: str, path: str) -> Any:
 
 
 def _read(
-    stream: Any, file: TableFile, records: RecordRange, columns: Sequence[str]
+    stream: Any,
+    file: TableFile,
+    records: RecordRange,
+    columns: Sequence[str],
+    pixels: Sequence[str],
 ) -> Iterator[pa.RecordBatch]:
     """Those of the columns that the file has, of the row groups that may have the records."""
     parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-    names = set(parquet.schema_arrow.names)
-    present = [name for name in columns if name in names]
+    places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
+    present = [name for name in columns if name in places]
+    pixel_places = [places[name] for name in pixels if name in places]
     kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
     first = 0
     for number in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(number)
         if _may_have(group, records):
             position = first
-            for read in parquet.iter_batches(_BATCH_ROWS, [number], present):
+            images = read_images(stream, group, pixel_places) if pixels else None
+            names = present if images is not None else [*present, *pixels]
+            for read in parquet.iter_batches(_BATCH_ROWS, [number], names):
                 batch = _without_views(read)
+                if images is not None:
+                    some = images[position - first : position - first + len(batch)]
+                    batch = batch.append_column("image", _binary(some))
                 stop = position + len(batch)
                 yield _without_deleted(batch, kept[position:stop])
                 position = stop
         first += group.num_rows
+
+
+def _binary(images: npt.NDArray[np.uint8]) -> pa.Array:
+    """A value of bytes per image."""
+    rows, size = images.shape
+    offsets = np.arange(0, (rows + 1) * size, size, dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(images)]
+    return pa.Array.from_buffers(pa.large_binary(), rows, buffers)
 
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:

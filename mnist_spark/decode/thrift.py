@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as Parquet's metadata needs it: values → bytes.
+"""Thrift's compact protocol, as far as Parquet's metadata needs it.
 
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -6,7 +6,7 @@ Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-pr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Value(NamedTuple):
@@ -87,3 +87,39 @@ def struct(fields: Mapping[int, Value | None]) -> Value:
             parts += (bytes([number - last << 4 | value.type]), value.data)
             last = number
     return Value(12, b"".join(parts) + b"\0")
+
+
+def read_struct(data: bytes, start: int = 0) -> tuple[dict[int, Any], int]:
+    """A struct of integers, booleans and such structs, as in the header of a page.
+
+    Returns:
+        its fields by number, and the place after it.
+
+    Raises:
+        ValueError: a field of another type.
+        IndexError: the data ends before the struct.
+    """
+    fields: dict[int, Any] = {}
+    number, place = 0, start
+    while data[place]:
+        step, kind = divmod(data[place], 16)
+        number, place = number + step, place + 1
+        if kind == 12:
+            fields[number], place = read_struct(data, place)
+        elif kind in (5, 6) and step:
+            encoded, place = _read_varint(data, place)
+            fields[number] = encoded >> 1 if encoded % 2 == 0 else ~(encoded >> 1)
+        elif kind in (1, 2) and step:
+            fields[number] = kind == 1
+        else:
+            raise ValueError(f"field {number} of type {kind}")
+    return fields, place + 1
+
+
+def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        number |= (data[place] & 0x7F) << shift
+        shift, place = shift + 7, place + 1
+        if data[place - 1] < 0x80:
+            return number, place

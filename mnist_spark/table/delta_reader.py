@@ -40,8 +40,9 @@ class DeltaReader(TableReader):
     def faults(self) -> list[FileFault]:
         """From the log."""
         with reading(self._target):
-            files = pa.table(self._table.get_add_actions())
-            logged = dict(zip(*(files[c].to_pylist() for c in ("path", "size_bytes")), strict=True))
+            logged = dict(
+                zip(*(self._logged[c].to_pylist() for c in ("path", "size_bytes")), strict=True)
+            )
             names = {path: _relative(path) for path in logged}
             sizes = sizes_in(self._target.text, list(names.values()))
         return [
@@ -53,9 +54,8 @@ class DeltaReader(TableReader):
     def rows(self) -> dict[str, int]:
         """From the log; if it has no counts, or rows are deleted within files, from the files."""
         with reading(self._target):
-            files = pa.table(self._table.get_add_actions())
-            deleted = pa.table(self._table.deletion_vectors()).num_rows
-        if "split" not in self.partitioned_by or deleted or files["num_records"].null_count:
+            files, deletions = self._logged, self._deletions
+        if "split" not in self.partitioned_by or len(deletions) or files["num_records"].null_count:
             return {split: extent.rows for split, extent in self.extents().items()}
         counts: dict[str, int] = {}
         for partition, n in zip(files["partition"], files["num_records"], strict=True):
@@ -87,17 +87,33 @@ class DeltaReader(TableReader):
         with reading(self._target):
             yield from self._query(query)
 
+    def images(
+        self, split: str, start: int, stop: int, pixels: Sequence[str], columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """On a disk without Arrow in between, as far as the files allow."""
+        if self._target.local is None or self._files is None:
+            yield from super().images(split, start, stop, pixels, columns)
+        elif start < stop:
+            yield from self._files.images(RecordRange(split, start, stop), pixels, columns)
+
     def files(self) -> TableFiles | None:
         """From the log. Not where files have other names for the columns, or lie elsewhere."""
         return self._files
+
+    @cached_property
+    def _logged(self) -> pa.Table:
+        return pa.table(self._table.get_add_actions())
+
+    @cached_property
+    def _deletions(self) -> pa.Table:
+        return pa.table(self._table.deletion_vectors())
 
     @cached_property
     def _files(self) -> TableFiles | None:
         if self.properties.get("delta.columnMapping.mode", "none") != "none":
             return None
         with reading(self._target):
-            logged = pa.table(self._table.get_add_actions()).to_pylist()
-            deletions = pa.table(self._table.deletion_vectors()).to_pylist()
+            logged, deletions = self._logged.to_pylist(), self._deletions.to_pylist()
         kept = {
             unquote(urlsplit(each["filepath"]).path): deletion_bits(each["selection_vector"])
             for each in deletions

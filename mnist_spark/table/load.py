@@ -93,8 +93,8 @@ class _Rows:
         flat = images.reshape(count, math.prod(self.columns.image_shape))
         labels = np.empty(count, np.uint8)
         found = np.zeros(count, np.int64)
-        names = [*self.columns.names, "label", "index"]
-        for batch in self.table.batches(self.split, start, stop, names):
+        names = self.columns.names, ["label", "index"]
+        for batch in self.table.images(self.split, start, stop, *names):
             index = batch.column("index").to_numpy(zero_copy_only=False).astype(np.int64) - start
             inside = (index >= 0) & (index < count)
             if not inside.any():

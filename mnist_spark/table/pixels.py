@@ -48,7 +48,7 @@ class PixelColumns:
             TableError: a value that is no byte, or an image of another size.
         """
         pixels = math.prod(self.image_shape)
-        if self.names != ["image"]:
+        if "image" not in batch.schema.names:
             values = [self.values(batch.column(name)) for name in self.names]
             found = np.empty((len(batch), pixels), np.uint8)
             for first in range(0, len(batch), _BLOCK_ROWS):
