@@ -25,9 +25,6 @@ from mnist_spark.decode.pages import (
     index_runs,
 )
 
-_ZSTD = pa.Codec("zstd")
-
-
 def read_images(
     stream: IO[bytes], group: pq.RowGroupMetaData, places: Sequence[int]
 ) -> npt.NDArray[np.uint8] | None:
@@ -101,7 +98,7 @@ def _indices(chunk: bytes, rows: int, size: int) -> tuple[pa.Buffer, int] | None
         raise OSError("could not verify page integrity, CRC checksum verification failed")
     if header[2] not in (size, len(constant_indices(0, rows))):
         return None
-    body = _ZSTD.decompress(chunk[start:], header[2])
+    body = pa.Codec("zstd").decompress(chunk[start:], header[2])
     if header[2] != size and body.to_pybytes() != constant_indices(body[-1], rows):
         return None
     return body, maximum

@@ -28,6 +28,7 @@ from mnist_spark.catalog.schema import Layout, TableSchema, table_schema
 from mnist_spark.decode import parquet_file
 from mnist_spark.decode.pages import BLOCK_RECORDS
 from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
+from mnist_spark.decode.pixel_reader import read_images
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import PayloadSlice, RangeTask
@@ -126,6 +127,16 @@ def pixels_of(table: pa.Table, layout: Layout, width: int) -> np.ndarray:
     return lists.flatten().to_numpy().reshape(-1, width)
 
 
+def images_of(file: bytes) -> np.ndarray | None:
+    """The images of all row groups, by our own reader; None if it can't read one."""
+    metadata = pq.read_metadata(io.BytesIO(file))
+    names = metadata.schema.to_arrow_schema().names
+    places = [place for place, name in enumerate(names) if name.isdecimal()]
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    found = [read_images(io.BytesIO(file), group, places) for group in groups]
+    return None if any(each is None for each in found) else np.concatenate(found)
+
+
 LAYOUTS = st.sampled_from([Layout.COLUMNS, Layout.COLUMNS, Layout.ARRAY])
 
 
@@ -158,6 +169,8 @@ def test_every_reader_finds_the_bytes(data):
             assert np.array_equal(found, pixels[start:].reshape(records - start, -1)), name
             assert np.array_equal(table["label"].to_numpy(), labels[start:]), name
             assert np.array_equal(table["index"].to_numpy(), np.arange(start, records)), name
+        if layout == Layout.COLUMNS:
+            assert np.array_equal(images_of(file), pixels[start:].reshape(records - start, -1))
             stored = pa.int32() if code == 0x0C else pa.int16()
             assert [table.schema.field(n).type for n in ("label", "index")] == [stored, pa.int32()]
     groups = compact.footer(file)[4]
@@ -308,6 +321,36 @@ def test_a_flipped_byte_in_any_page_is_found(tmp_path, layout):
             damaged[place] ^= 1 << place % 8
             with pytest.raises(OSError, match="CRC checksum verification failed"):
                 checked(bytes(damaged))
+
+
+def test_no_flipped_bit_gives_our_reader_another_image(tmp_path):
+    """It finds the damage, or leaves the file to pyarrow."""
+    pixels = np.random.default_rng(0).integers(0, 200, (30, 1, 3))
+    pixels[:, 0, 1] = 7
+    file = written(tmp_path, pixels, np.arange(30) % 10, group=15)
+    pages = compact.pages(file)
+    outcomes = set()
+    for place in range(4, max(page.end for page in pages)):
+        for bit in range(8):
+            damaged = bytearray(file)
+            damaged[place] ^= 1 << bit
+            try:
+                found = images_of(bytes(damaged))
+            except OSError:
+                outcomes.add("found")
+                continue
+            outcomes.add("left" if found is None else "read")
+            assert found is None or (found == pixels.reshape(30, 3)).all()
+    assert outcomes == {"found", "left", "read"}  # read: of label and index, or a field unused
+
+
+def test_our_reader_leaves_other_pages_to_pyarrow(tmp_path):
+    pixels, labels = np.arange(18).reshape(9, 1, 2), np.arange(9)
+    assert images_of(written(tmp_path, pixels, labels)) is not None
+    assert images_of(written(tmp_path, pixels, labels, write=parquet_file._write_batches)) is None
+    plain = io.BytesIO()
+    pq.write_table(pa.table({"0": pa.array([1, 2], pa.int16())}), plain, use_dictionary=False)
+    assert images_of(plain.getvalue()) is None
 
 
 @pytest.mark.parametrize("layout", Layout)

@@ -48,7 +48,7 @@ def write_delta(
     DeltaTable.create(
         path, columns, partition_by=parts, configuration=noted, raise_if_key_not_exists=False
     )
-    step = -(-len(table) // files)
+    step = max(1, -(-len(table) // files))
     for first in range(0, len(table), step):
         write_deltalake(path, table.slice(first, step), mode="append")
     return DeltaTable(path)

@@ -6,10 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.transaction import AddAction
 
 from mnist_spark import iter_table, load_table
-from mnist_spark.catalog.schema import Layout
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode import parquet_file, pixel_reader, table_rows
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
+from mnist_spark.ranges.plan import plan_ranges, split_size
+from mnist_spark.ranges.transport import plan_tasks
 from tests.support import tablefiles
 from tests.support.idxfiles import random_pair, write_dataset
 
@@ -64,6 +71,44 @@ def test_every_layout(source, tmp_path, layout, kind, shuffled):
         batches = list(iter_table(str(path), split, batch_size=7))
         assert {len(labels) for _, labels in batches[:-1]} <= {7}
         same(map(np.concatenate, zip(*batches, strict=True)), payload(source, split))
+
+
+def test_files_of_the_columnar_writer(source, tmp_path, monkeypatch):
+    """Their pixels are read without Arrow, in whatever files and row groups they lie."""
+    found = []
+
+    def read_images(*args):
+        found.append(pixel_reader.read_images(*args))
+        return found[-1]
+
+    monkeypatch.setattr(table_rows, "read_images", read_images)
+    monkeypatch.setattr(parquet_file, "ROW_GROUP_BYTES", 40 * 15 * 2)
+    dataset, folder, _ = source
+    schema = catalog_schema(dataset, Layout.COLUMNS)
+    inputs = Inputs(str(folder / "in"), folder / "cache")
+    pairs = [each.pair for each in prepare(dataset, dataset.splits, inputs)]
+    ranges = plan_ranges([split_size(pair) for pair in pairs], parallelism=1, count=5)
+    path = tmp_path / "t"
+    path.mkdir()
+    files = [encode_range(task, schema, str(path)) for task in plan_tasks(pairs, ranges)]
+    actions = [
+        AddAction(file.path, file.size, {"split": file.records.split}, 0, True, file.statistics)
+        for file in files
+    ]
+    properties = tablefiles.properties(dataset, "columns", folder / "in", folder / "cache")
+    empty = schema.arrow().empty_table()
+    table = tablefiles.write_delta(path, empty, properties)
+    table.create_write_transaction(actions, "append", table.schema(), ["split"])
+    for split in SPLITS:
+        same(load_table(path, split), payload(source, split))
+        same(gathered(iter_table(path, split, batch_size=64)), payload(source, split))
+    assert len(found) > 2 * len(files)
+    assert not any(each is None for each in found)
+    # Of a shard's neighbours, only what lies in the same row groups is read.
+    found.clear()
+    images, _ = load_table(path, "train", shard=(1, 6))
+    assert (images == payload(source, "train")[0][50:100]).all()
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 7, 50])
