@@ -65,7 +65,7 @@ class TableConfig:
     Attributes:
         name: what logs, reports and metrics call it.
         source: folder or base URL instead of the catalog's mirrors.
-        splits: names of splits, or ``("all",)``.
+        split: names of splits, or ``("all",)``.
         staging: folder or URL that all nodes of a cluster reach, see :func:`mnist_spark.ingest`.
         file_mb: megabytes (10⁶) of pixels per data file; None: as ``ingest`` sees fit.
         retention_days: for how long old versions can be read; None: nothing is ever removed.
@@ -75,35 +75,11 @@ class TableConfig:
     dataset: catalog.Dataset | CustomDataset
     dataset_argument: str
     target: Target
-    source: str | None
-    splits: tuple[str, ...]
-    format: Format
-    layout: Layout
-    writer: Writer
-    staging: str | None
-    file_mb: int | None
-    retention_days: int | None
-
-
-# Keys of each kind of table, and whether they are required.
-TABLE_KEYS = {
-    "dataset": True,
-    "target": True,
-    "source": False,
-    "split": False,
-    "format": False,
-    "layout": False,
-    "writer": False,
-    "staging": False,
-    "file_mb": False,
-    "retention_days": False,
-}
-DATASET_KEYS = {
-    "title": False,
-    "description": False,
-    "licence": False,
-    "classes": False,
-    "max_mb": False,
-    "splits": True,
-}
-SPLIT_KEYS = {"images": True, "labels": True, "images_sha256": False, "labels_sha256": False}
+    source: str | None = None
+    split: tuple[str, ...] = (catalog.ALL_SPLITS,)
+    format: Format = Format.DELTA
+    layout: Layout = Layout.COLUMNS
+    writer: Writer = Writer.AUTO
+    staging: str | None = None
+    file_mb: int | None = None
+    retention_days: int | None = None

@@ -66,7 +66,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
         # A dry run downloads nothing, so it can't say whether the bytes differ.
         return Decision(Cause.CHANGED, source.reason, version, digests=digests)
     check_replaceable(table.target, existing, source.dataset, table.layout, force=False)
-    if change := _change(source.dataset, table.splits, digests):
+    if change := _change(source.dataset, table.split, digests):
         cause, reason = change
         return Decision(cause, reason, version, digests=digests)
     if (unfinished := _unfinished(versions, digests)) is not None:
@@ -92,7 +92,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     counted = {name: split.rows for name, split in report.splits.items()}
     rows = {name: n for name, n in counted.items() if n is not None}
     # Others' splits are others' business: to write ours wouldn't mend them.
-    ours = [split.name for split in source.dataset.select(table.splits)]
+    ours = [split.name for split in source.dataset.select(table.split)]
     whole = len(ours) == len(source.dataset.splits)
     problems = [p for p in report.problems if whole or p.split is None or p.split in ours]
     if not problems:

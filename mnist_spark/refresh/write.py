@@ -98,7 +98,7 @@ def _ingest(
         target=table.target.text,
         source=table.source,
         cache=source.cache,
-        split=table.splits,
+        split=table.split,
         format=table.format,
         layout=table.layout,
         writer=table.writer,
@@ -114,4 +114,4 @@ def _range_count(table: TableConfig, dataset: Dataset | None) -> int | None:
     if table.file_mb is None or dataset is None:
         return None
     size = table.file_mb * 1_000_000
-    return sum(math.ceil(s.images.payload_size / size) for s in dataset.select(table.splits))
+    return sum(math.ceil(s.images.payload_size / size) for s in dataset.select(table.split))
