@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.read import Values
 from mnist_spark.opendatasets import dataframe, export
+from mnist_spark.opendatasets.card import card
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.columns import Columns, PlacedPairs
 from mnist_spark.opendatasets.selection import Selection
 from mnist_spark.spark import session
@@ -27,24 +28,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class TabularDataset:
+class TabularDataset(Choice):
     """Records as rows: the pixel columns ``0``, ``1`` …, then the label. Lazy and immutable.
 
     Every method that chooses rows or columns returns another dataset; rows and columns keep their
     order. Nothing is downloaded before a ``to_…`` method is called.
 
     Attributes:
-        splits: names, in the order of the rows.
-        source: folder or base URL instead of the catalog's mirrors.
-        cache: cache folder; None: ``$MNIST_SPARK_CACHE`` or the platform's.
         rows: which of the splits' rows; None: all.
         columns: names of the columns; None: all.
     """
 
-    dataset: catalog.Dataset
-    splits: tuple[str, ...]
-    source: str | None = None
-    cache: str | None = None
     rows: Selection | None = None
     columns: tuple[str, ...] | None = None
 
@@ -56,8 +50,6 @@ class TabularDataset:
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        from mnist_spark.opendatasets.card import card
-
         positions = self._selection.positions()
         facts = {"Rows": f"{len(positions):,} × {len(self._columns.names)} columns"}
         return card(self, facts, positions)
@@ -149,9 +141,7 @@ class TabularDataset:
         schema, firsts = catalog_schema(self.dataset, layout), self._firsts()
         published = catalog.datasets().get(self.dataset.name) == self.dataset
         if published and not session.is_connect(spark):
-            frame = dataframe.from_catalog(
-                spark, self.dataset.name, [*firsts], schema, source=self.source, cache=self.cache
-            )
+            frame = dataframe.from_catalog(spark, self, [*firsts], schema.layout)
         else:
             frame = dataframe.from_payloads(spark, self._pairs(), schema, self._selection)
         if self.rows is not None:
@@ -214,13 +204,13 @@ class TabularDataset:
 
     @property
     def _selection(self) -> Selection:
-        records = (split.records for split in self.dataset.select(self.splits))
+        records = (split.records for split in self.selected)
         return self.rows or Selection(0, sum(records))
 
     def _firsts(self) -> dict[str, int]:
         """The splits that may have chosen rows, at least one, each with its first position."""
         firsts, first, rows = {}, 0, self._selection
-        for split in self.dataset.select(self.splits):
+        for split in self.selected:
             if rows.start < first + split.records and first < rows.stop:
                 firsts[split.name] = first
             first += split.records
@@ -237,8 +227,7 @@ class TabularDataset:
             the splits that may have chosen rows, each with its first position.
         """
         firsts = self._firsts()
-        inputs = Inputs.chosen(self.source, self.cache)
-        prepared = prepare(self.dataset, self.dataset.select(firsts), inputs)
+        prepared = prepare(self.dataset, self.dataset.select(firsts), self.inputs)
         return [(firsts[split.name], split.pair) for split in prepared]
 
     def _tables(self, batch_bytes: int) -> Iterator[pa.Table]:
