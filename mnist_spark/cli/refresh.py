@@ -13,8 +13,6 @@ from mnist_spark.refresh import logs
 if TYPE_CHECKING:
     from mnist_spark.refresh.report import RefreshReport
 
-_log = logging.getLogger(__name__)
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         report = _run(args)
     except MnistSparkError as error:
-        logs.event(_log, logging.ERROR, "refresh-failed", error=f"{type(error).__name__}: {error}")
+        logs.event("refresh-failed", logging.ERROR, error=f"{type(error).__name__}: {error}")
         raise
     if not report.ok:
         raise MnistSparkError(

@@ -197,19 +197,14 @@ def parse_origin(data: bytes) -> Origin | None:
     """The record in a JSON file; None if it isn't one of ours."""
     try:
         values = json.loads(data)
-    except (ValueError, RecursionError):
+        always = [values[key] for key in ("url", "sha256")]
+        sometimes = [values[key] for key in ("etag", "last_modified")]
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    fields = Origin.__dataclass_fields__.keys()
-    if not isinstance(values, dict) or not values.keys() >= fields:
+    texts = [*always, *(value for value in sometimes if value is not None)]
+    if not all(isinstance(text, str) for text in texts) or not _SHA256.fullmatch(always[1]):
         return None
-    found = Origin(**{key: values[key] for key in fields})
-    always = (found.url, found.sha256)
-    sometimes = (found.etag, found.last_modified)
-    if not all(isinstance(text, str) for text in always) or not all(
-        text is None or isinstance(text, str) for text in sometimes
-    ):
-        return None
-    return found if _SHA256.fullmatch(found.sha256) else None
+    return Origin(*always, *sometimes)
 
 
 def write_origin(path: Path, origin: Origin) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from mnist_spark.download import limits
-from mnist_spark.download.answers import Answer, Facts, Part, Probe, UnusableError
+from mnist_spark.download.answers import Answer, Part, Probe, UnusableError
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
@@ -59,8 +59,8 @@ def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
     """
     with _object_errors():
         found = objects.head(url, limits.CONNECT_SECONDS + limits.READ_SECONDS)
-    facts = Facts(found.etag, found.last_modified.isoformat(), found.size)
-    return facts.compare(etag, last_modified)
+    now = Probe("unknown", found.etag, found.last_modified.isoformat())
+    return now.compared(etag, last_modified)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mnist_spark.download import cache as caching
-from mnist_spark.download.check import check_file, compare_digests, sha256_of
+from mnist_spark.download.check import check_file, compare_digests, reason_of, sha256_of
 from mnist_spark.download.entries import Entry, State, catalog_files, entries
 from mnist_spark.errors import IntegrityError, MnistSparkError
 
@@ -160,12 +160,10 @@ def _problem(entry: Entry) -> str | None:
         else:
             sha256 = sha256_of(entry.path)
         compare_digests("SHA-256", entry.path, expected, sha256)
-    except IntegrityError as error:
-        return f"{error.what}: expected {error.expected}, got {error.got}"
     except FileNotFoundError:
-        return None  # removed meanwhile
-    except OSError as error:
-        return error.strerror or type(error).__name__
+        pass  # removed meanwhile
+    except (OSError, IntegrityError) as error:
+        return reason_of(error)
     return None
 
 

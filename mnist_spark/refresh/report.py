@@ -11,8 +11,6 @@ from enum import StrEnum
 from mnist_spark.refresh import logs
 from mnist_spark.refresh.decide import Cause
 
-_log = logging.getLogger(__name__)
-
 
 class Outcome(StrEnum):
     """How a table fared."""
@@ -64,9 +62,8 @@ class TableReport:
         }[self.outcome]
         failed = self.outcome == Outcome.FAILED
         logs.event(
-            _log,
-            logging.ERROR if failed else logging.INFO,
             name,
+            logging.ERROR if failed else logging.INFO,
             table=self.table,
             target=self.target,
             cause=self.cause,

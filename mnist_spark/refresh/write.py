@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from dataclasses import replace
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 PAUSE_SECONDS = 3.0
 """A write that conflicts with another machine's is tried so often, with pauses between."""
-
-_log = logging.getLogger(__name__)
 
 
 def write_table(
@@ -71,7 +68,7 @@ def write_table(
                 )
             if not conflict or attempt == ATTEMPTS - 1:
                 raise
-            logs.event(_log, logging.INFO, "table-conflict", table=table.name, reason=error)
+            logs.event("table-conflict", table=table.name, reason=error)
             decision = again
     images, labels = written.sources[::2], written.sources[1::2]
     return replace(

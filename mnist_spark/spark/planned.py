@@ -21,9 +21,9 @@ from mnist_spark.errors import UsageError
 from mnist_spark.ranges.task import RangeTask, from_json, to_json
 from mnist_spark.ranges.transport import carry
 from mnist_spark.spark import executors, session
+from mnist_spark.spark.executors import MAX_MESSAGE_BYTES
 from mnist_spark.spark.reader import TaskReader
-from mnist_spark.spark.schema import spark_schema
-from mnist_spark.spark.tasks import DATA_FILE, MAX_MESSAGE_BYTES
+from mnist_spark.spark.schema import DATA_FILE, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -15,7 +15,7 @@ from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.files import sizes_in
 from mnist_spark.storage.urls import is_url
 from mnist_spark.table.delta import open_existing
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, reading
 from mnist_spark.table.target import Target
 
 

@@ -12,7 +12,7 @@ from pyarrow.fs import LocalFileSystem
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table import parquet
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, reading
 from mnist_spark.table.target import Target
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mnist_spark.errors import TableError
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, reading
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 from mnist_spark.verify import distributed
 from mnist_spark.verify.expected import Expected, ExpectedSplit
 from mnist_spark.verify.findings import FIRST, Findings, Problem, What
-from mnist_spark.verify.rebuild import Shape, Window
+from mnist_spark.verify.rebuild import Window, rebuilt_from
 from mnist_spark.verify.source import find_payloads
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Contents:
 
     def _digest(self, split: ExpectedSplit) -> tuple[dict[str, str], list[RecordRange]]:
         """SHA-256 by role, and the ranges that may differ from the source."""
-        ranges = list(windows(split, self.expected.shape))
+        ranges = list(windows(split, self.expected.schema))
         files = None if self.executors is None else self.table.files()
         if self.executors is not None and files is None:
             self.findings.notes.append(
@@ -90,7 +91,8 @@ class Contents:
             self.executors,
             files,
             ranges,
-            self.expected.shape,
+            self.expected.schema,
+            self.expected.classes,
             with_bytes=not both,
         )
         if not both:
@@ -108,7 +110,7 @@ class Contents:
         self, ranges: Sequence[RecordRange], findings: Findings
     ) -> Iterator[tuple[Buffer, Buffer]]:
         for records in ranges:
-            window = rebuild(self.table, records, self.expected.shape, findings)
+            window = rebuild(self.table, records, self.expected, findings)
             yield window.images.data, window.labels.data
             del window
 
@@ -137,9 +139,9 @@ class Contents:
             )
         for records in suspects if payloads else ():
             # What the rebuilding finds is known already.
-            window = rebuild(self.table, records, self.expected.shape, Findings())
+            window = rebuild(self.table, records, self.expected, Findings())
             for role, path in payloads.items():
-                _compare(window, role, path, self.expected.shape, self.findings)
+                _compare(window, role, path, self.expected.schema, self.findings)
 
 
 def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dict[str, str]:
@@ -160,25 +162,30 @@ def _range_sha256(path: Path, records: RecordRange) -> str:
     return hashlib.sha256(array.data).hexdigest()
 
 
-def windows(split: ExpectedSplit, shape: Shape) -> Iterator[RecordRange]:
+def windows(split: ExpectedSplit, schema: TableSchema) -> Iterator[RecordRange]:
     """The split's records in order, in ranges that memory holds."""
-    step = max(1, WINDOW_BYTES // shape.pixels)
+    step = max(1, WINDOW_BYTES // schema.record_bytes)
     for start in range(0, split.records, step):
         yield RecordRange(split.name, start, min(start + step, split.records))
 
 
-def rebuild(table: TableReader, records: RecordRange, shape: Shape, findings: Findings) -> Window:
+def rebuild(
+    table: TableReader, records: RecordRange, expected: Expected, findings: Findings
+) -> Window:
     """The records of a range, from the table's rows.
 
     Raises:
         TableError: a data file can't be read.
     """
-    window = Window(records, shape, findings)
-    window.fill(table.batches(records.split, records.start, records.stop, shape.columns))
+    window = Window(records, expected.schema, expected.classes, findings)
+    columns = rebuilt_from(expected.schema)
+    window.fill(table.batches(records.split, records.start, records.stop, columns))
     return window
 
 
-def _compare(window: Window, role: str, path: Path, shape: Shape, findings: Findings) -> None:
+def _compare(
+    window: Window, role: str, path: Path, schema: TableSchema, findings: Findings
+) -> None:
     what, rebuilt = {
         "images": (What.PIXEL, window.images),
         "labels": (What.LABEL, window.labels),
@@ -199,7 +206,7 @@ def _compare(window: Window, role: str, path: Path, shape: Shape, findings: Find
                 window.records.split,
                 first + rows,
                 [
-                    shape.name_of(place) if role == "images" else shape.label_columns[place]
+                    schema.pixel_name(place) if role == "images" else schema.label_columns[place]
                     for place in places[:FIRST]
                 ],
                 source[rows, places],

@@ -57,7 +57,7 @@ def verify(
     table = open_table(place, spark)
     findings = Findings()
     expected = expect(place, table, dataset, findings)
-    usable = check_columns(table, expected.shape, findings)
+    usable = check_columns(table, expected.schema, findings)
     check_files(table, findings)
     rows = count_rows(table, expected.splits, findings, deep=deep)
     sha256 = {}
@@ -73,7 +73,7 @@ def verify(
         target=str(place),
         dataset=expected.name,
         format=table.format,
-        layout=expected.shape.layout,
+        layout=expected.schema.layout,
         version=table.version,
         deep=deep,
         engine=table.engine,

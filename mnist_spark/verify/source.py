@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from pathlib import Path
 
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.download.cache import PAYLOADS
+from mnist_spark.download.check import sha256_of
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.payload import unpack
@@ -32,14 +33,7 @@ def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs)
                 found[role] = payload.path
     for role, sha256 in split.sha256.items():
         path = inputs.cache / PAYLOADS / f"{sha256}.idx"
-        if role not in found and _sha256(path) == sha256:
-            found[role] = path
+        with contextlib.suppress(OSError):  # it isn't there
+            if role not in found and sha256_of(path) == sha256:
+                found[role] = path
     return found
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return None
