@@ -6,7 +6,8 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
@@ -136,6 +137,21 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@contextmanager
+def os_errors(kind: type[MnistSparkError], what: str, **told: Any) -> Iterator[None]:
+    """Makes an error of ours of an OSError in the block.
+
+    Args:
+        kind: its class.
+        what: the failure, in a few words.
+        told: further parts of the line.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(what, got=error.strerror or error, **told) from error
 
 
 def one_of(valid: type[E], what: str, name: str) -> E:

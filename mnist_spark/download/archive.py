@@ -23,7 +23,7 @@ from mnist_spark.catalog.dataset import Archive, File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import check_file, most_bytes
 from mnist_spark.download.file import Download, Fetched, Outcome, fetch_file, find_cached
-from mnist_spark.download.names import as_published, file_url
+from mnist_spark.download.inputs import as_published, file_url
 from mnist_spark.errors import DownloadError, IntegrityError
 from mnist_spark.storage.urls import redact
 

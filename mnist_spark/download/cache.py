@@ -23,6 +23,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -32,7 +33,7 @@ import filelock
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import sha256_of
 from mnist_spark.download.inputs import CACHE_VARIABLE
-from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError
+from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, os_errors
 from mnist_spark.storage import replacing as files
 
 PAYLOADS = "payloads"
@@ -110,7 +111,8 @@ def obtain(
         error: what to raise if the cache can't be used.
         poll: called while waiting for the lock; may raise to give up.
     """
-    try:
+    # Network errors never get here: this is the local disk, and no other mirror would help.
+    with using(paths[0], error):
         for path in paths:
             with contextlib.suppress(IntegrityError):
                 if (found := find(path)) is not None:
@@ -126,9 +128,6 @@ def obtain(
                     _log.warning("cached file is damaged, making it again: %s", damage)
                     _log.debug("the damaged file is now %s", aside)
             return make()
-    except OSError as failure:
-        # Network errors never get here: this is the local disk, and no other mirror would help.
-        raise unusable(error, failure, paths[0]) from failure
 
 
 @contextlib.contextmanager
@@ -213,14 +212,10 @@ def write_origin(path: Path, origin: Origin) -> None:
         stream.write(json.dumps(asdict(origin), indent=1).encode() + b"\n")
 
 
-def unusable(kind: type[MnistSparkError], error: OSError, path: Path) -> MnistSparkError:
-    """The error to raise when the cache can't be read or written."""
-    return kind(
-        "cannot use the cache",
-        file=path,
-        got=error.strerror or type(error).__name__,
-        hint=f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}",
-    )
+def using(folder_or_file: Path, kind: type[MnistSparkError]) -> AbstractContextManager[None]:
+    """For work in the cache: what the disk refuses becomes an error that says what to do."""
+    hint = f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}"
+    return os_errors(kind, "cannot use the cache", file=folder_or_file, hint=hint)
 
 
 def _remove(folder: Path, pattern: re.Pattern[str]) -> None:

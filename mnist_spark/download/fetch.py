@@ -3,7 +3,7 @@
 Mirrors are tried in order, on any failure, wrong bytes included; within one download, those that
 have failed come last. What :func:`fetch` returns has the size and digest that the catalog promises.
 A source that the user names may have a file under other names, see
-:mod:`~mnist_spark.download.names`, and files that are published within an archive alone or in it,
+:mod:`~mnist_spark.download.inputs`, and files that are published within an archive alone or in it,
 see :mod:`~mnist_spark.download.archive`.
 """
 
@@ -17,8 +17,7 @@ from functools import partial
 from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download.archive import Members
 from mnist_spark.download.file import Download, Failure, Fetched, Outcome, fetch_file
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.names import as_published, in_users_source, parse_source
+from mnist_spark.download.inputs import Inputs, as_published, in_users_source, parse_source
 from mnist_spark.errors import DownloadError
 from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark.errors import IdxError, IntegrityError
+from mnist_spark.errors import IdxError, IntegrityError, os_errors
 from mnist_spark.idx import format as idx
 
 Values = npt.NDArray[np.generic]
@@ -187,25 +187,23 @@ def load_data(filename: str | os.PathLike[str], label: bool = False) -> Values:
             the other way round.
         IntegrityError: the gzip is damaged, or longer or shorter than its content's header says.
     """
-    try:
-        with open(filename, "rb") as stream:
-            gzipped = stream.read(len(_GZIP)) == _GZIP
-            header = _read_header(stream, gzipped, filename)
-            _check_rank(header, label, filename)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            if gzipped:
-                data = bytearray()
-                for chunk in inflate(stream, header.payload_size, filename):
-                    data += chunk
-            else:
-                idx.check_payload_size(header, size, filename)
-                data = bytearray(size)
-                stream.readinto(data)
-    except OSError as error:
-        raise IdxError(
-            "cannot read the file", file=filename, got=error.strerror or error
-        ) from error
+    with (
+        os_errors(IdxError, "cannot read the file", file=filename),
+        open(filename, "rb") as stream,
+    ):
+        gzipped = stream.read(len(_GZIP)) == _GZIP
+        header = _read_header(stream, gzipped, filename)
+        _check_rank(header, label, filename)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        if gzipped:
+            data = bytearray()
+            for chunk in inflate(stream, header.payload_size, filename):
+                data += chunk
+        else:
+            idx.check_payload_size(header, size, filename)
+            data = bytearray(size)
+            stream.readinto(data)
     values = np.frombuffer(data, header.dtype, offset=header.size)
     values = values.reshape(header.records, math.prod(header.record_shape))
     return values.astype(header.dtype.newbyteorder("="), copy=False)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 
 PARQUET_BYTES = 96 << 20
 """Decoded bytes of a table that becomes a row group, as in a table that ``ingest`` writes."""
@@ -61,22 +61,19 @@ def _write(
     folder = Path(target).expanduser().resolve()
     new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MnistSparkError(
-                "not an empty folder", file=folder, hint="Choose a new or an empty one"
-            )
-        new.mkdir(parents=True)
-        first = next(tables)
-        with writer(new / name, first.schema) as stream:
-            stream.write_table(first)
-            del first
-            for table in tables:
-                stream.write_table(table)
-        new.rename(folder)  # takes the place of nothing, or of an empty folder
-        return [str(folder / name)]
-    except OSError as error:
-        raise MnistSparkError(
-            "cannot write the files", file=folder, got=error.strerror or error
-        ) from error
+        with os_errors(MnistSparkError, "cannot write the files", file=folder):
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise MnistSparkError(
+                    "not an empty folder", file=folder, hint="Choose a new or an empty one"
+                )
+            new.mkdir(parents=True)
+            first = next(tables)
+            with writer(new / name, first.schema) as stream:
+                stream.write_table(first)
+                del first
+                for table in tables:
+                    stream.write_table(table)
+            new.rename(folder)  # takes the place of nothing, or of an empty folder
+            return [str(folder / name)]
     finally:
         shutil.rmtree(new, ignore_errors=True)

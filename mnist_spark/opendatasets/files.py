@@ -12,7 +12,7 @@ from typing import IO
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import Fetched, fetch
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.opendatasets.card import card
 from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.mount import Mount, temporary_folder
@@ -89,7 +89,7 @@ class FileDataset(Choice):
 
 def _copy(fetched: Fetched, file: File, path: Path) -> None:
     """Copies a file to a path, at once and only if the copy is right."""
-    try:
+    with os_errors(MnistSparkError, "cannot write the file", file=path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as target:
             # A source may have it in the other form: its name shall be true all the same.
@@ -102,10 +102,6 @@ def _copy(fetched: Fetched, file: File, path: Path) -> None:
             target.flush()
             expected = fetched.file if same else File(file.name, file.payload_size)
             check_file(Path(target.name), expected)
-    except OSError as error:
-        raise MnistSparkError(
-            "cannot write the file", file=path, got=error.strerror or error
-        ) from error
 
 
 def _convert(path: Path, target: IO[bytes], *, compress: bool) -> None:

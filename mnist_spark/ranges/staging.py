@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.replacing import replacing
@@ -35,12 +36,10 @@ def stage(payload: Path, sha256: str, location: str) -> str:
         MnistSparkError: the location can't be written.
     """
     name = f"{sha256}.idx"
-    try:
+    with _os_errors(location):
         if is_url(location):
             return _stage_remote(payload, f"{location.rstrip('/')}/{name}")
         return _stage_local(payload, sha256, Path(location).expanduser().absolute() / name)
-    except OSError as error:
-        raise _unusable(location, error) from error
 
 
 def unstage(location: str) -> list[str]:
@@ -52,7 +51,7 @@ def unstage(location: str) -> list[str]:
     Raises:
         MnistSparkError: the location can't be read or written.
     """
-    try:
+    with _os_errors(location):
         if is_url(location):
             return _unstage_remote(location)
         folder = Path(location).expanduser().absolute()
@@ -60,8 +59,6 @@ def unstage(location: str) -> list[str]:
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return names
-    except OSError as error:
-        raise _unusable(location, error) from error
 
 
 def _stage_local(payload: Path, sha256: str, path: Path) -> str:
@@ -104,10 +101,10 @@ def _unstage_remote(location: str) -> list[str]:
     return names
 
 
-def _unusable(location: str, error: OSError) -> MnistSparkError:
-    return MnistSparkError(
+def _os_errors(location: str) -> AbstractContextManager[None]:
+    return os_errors(
+        MnistSparkError,
         "cannot use the staging location",
         file=shown(location),
-        got=error.strerror or error,
         hint="Name a folder that all nodes mount, or a URL, with --staging",
     )

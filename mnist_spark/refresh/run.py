@@ -181,10 +181,8 @@ class _Refresh:
         name = hashlib.sha256(table.target.text.encode()).hexdigest()[:16]
         path = self.cache / "@refresh" / name
         with contextlib.ExitStack() as stack:
-            try:
+            with caching.using(path, MnistSparkError):
                 stack.enter_context(caching.locked(path, log_once))
-            except OSError as error:
-                raise caching.unusable(MnistSparkError, error, path) from error
             yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.errors import TableError, UsageError, os_errors
 from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
 from mnist_spark.storage.options import for_delta_rs
@@ -45,11 +45,8 @@ def open_table(target: Target) -> DeltaTable | None:
         pass
     except (DeltaError, OSError) as error:
         raise TableError("cannot open the table", file=folder, got=delta_reason(error)) from error
-    try:
+    with os_errors(TableError, "cannot read the target", file=folder):
         others = strange_names(folder)
-    except OSError as error:
-        got = error.strerror or error
-        raise TableError("cannot read the target", file=folder, got=got) from error
     if others:
         raise TableError(
             "the target is not a Delta table",

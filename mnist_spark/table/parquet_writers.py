@@ -14,14 +14,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from filelock import FileLock
 
-from mnist_spark.errors import TableError
+from mnist_spark.errors import TableError, os_errors
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import METADATA, inspect, local_folder
@@ -100,12 +100,8 @@ def replacing(job: WriteJob) -> Iterator[Path]:
         lock.release()
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TableError("cannot write the table", file=path, got=error) from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return os_errors(TableError, "cannot write the table", file=path)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mnist_spark.decode.trace import TaskTrace
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage.replacing import replacing
 
 
@@ -126,11 +126,11 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         MnistSparkError: the file can't be written.
     """
-    try:
-        with replacing(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise MnistSparkError("cannot write the report", file=path, got=error.strerror) from error
+    with (
+        os_errors(MnistSparkError, "cannot write the report", file=path),
+        replacing(path) as stream,
+    ):
+        stream.write(text.encode())
 
 
 def _folder(url: str) -> str:
