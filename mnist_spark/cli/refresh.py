@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> RefreshReport:
     from mnist_spark.refresh import metrics
     from mnist_spark.refresh.run import refresh
-    from mnist_spark.table.report import write_whole
 
     files = {"--report": args.report, "--status": args.status, "--metrics": args.metrics}
     for option, path in files.items():
@@ -74,7 +73,7 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     if args.status is not None:
         _write_status(args.status.absolute(), args.config, report)
     if args.report is not None:
-        write_whole(args.report.absolute(), report.to_json() + "\n")
+        report.write(args.report.absolute())
     return report
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 
 from mnist_spark.catalog.dataset import Dataset, File, Split
@@ -19,6 +19,7 @@ from mnist_spark.download.archive import Members
 from mnist_spark.download.file import Download, Failure, Fetched, Outcome, fetch_file
 from mnist_spark.download.inputs import Inputs, as_published, in_users_source, parse_source
 from mnist_spark.errors import DownloadError
+from mnist_spark.storage.runtime import start
 from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud
 
@@ -91,29 +92,16 @@ def _listed(failures: Iterable[Failure]) -> str:
 def _in_parallel(
     work: Callable[[File], Outcome], files: Iterable[File], stopped: threading.Event
 ) -> list[Outcome]:
-    """The outcomes in the files' order; the first exception, or Ctrl-C, stops all.
-
-    Threads of one's own and not a ThreadPoolExecutor: Python waits for the executor's threads
-    before it exits, up to the time-outs if a server hangs. These end with the process, and so do
-    their locks.
-    """
+    """The outcomes in the files' order; the first exception, or Ctrl-C, stops all."""
     slots = threading.Semaphore(PARALLEL)
 
-    def run(future: Future[Outcome], file: File) -> None:
-        try:
-            with slots:
-                future.set_result(work(file))
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            future.set_exception(error)
+    def work_in_turn(file: File) -> Outcome:
+        with slots:
+            return work(file)
 
-    futures = []
+    futures = [start(partial(work_in_turn, file)) for file in files]
     try:
-        for file in files:
-            future: Future[Outcome] = Future()
-            futures.append(future)
-            threading.Thread(target=run, args=(future, file), daemon=True).start()
-        done = wait(futures, return_when=FIRST_EXCEPTION).done
-        for future in done:
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()
         return [future.result() for future in futures]
     finally:

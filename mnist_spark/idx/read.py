@@ -88,17 +88,17 @@ def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
 
 
 def iter_records(
-    stream: IO[bytes], header: idx.Header, file: object
+    stream: IO[bytes], header: idx.Header, file: object, start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """All records in bounded chunks of about 1 MiB.
+    """Records ``start`` up to ``stop``, by default all, in bounded chunks of about 1 MiB.
 
     Yields:
         the first record's index and an array as from :func:`mnist_spark.idx.format.read_records`.
     """
     step = max(1, _CHUNK_BYTES // header.record_size)
-    for start in range(0, header.records, step):
-        stop = min(start + step, header.records)
-        yield start, idx.read_records(stream, header, start, stop, file)
+    stop = header.records if stop is None else stop
+    for first in range(start, stop, step):
+        yield first, idx.read_records(stream, header, first, min(first + step, stop), file)
 
 
 def count_labels(

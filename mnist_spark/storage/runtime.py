@@ -62,6 +62,15 @@ def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
     Raises:
         TimeoutError: it takes longer than so many seconds.
     """
+    return start(work).result(seconds)
+
+
+def start(work: Callable[[], _Result]) -> Future[_Result]:
+    """Has a thread do the work, which ends with the process in whatever state it is.
+
+    Not a ThreadPoolExecutor: Python waits for the executor's threads before it exits, up to the
+    time-outs if a server hangs.
+    """
     future: Future[_Result] = Future()
 
     def run() -> None:
@@ -71,7 +80,7 @@ def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return future.result(seconds)
+    return future
 
 
 def _note_fork() -> None:

@@ -1,4 +1,4 @@
-"""What an ingest did, for people (a short summary) and for machines (JSON)."""
+"""What an ingest did, for people (a short summary) and, as every report, for machines (JSON)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,24 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class IngestReport:
+class Report:
+    """What a command did, as one dataclass."""
+
+    def to_json(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the JSON, whole or not at all.
+
+        Raises:
+            MnistSparkError: the file can't be written.
+        """
+        write_whole(Path(path), self.to_json() + "\n")
+
+
+@dataclass(frozen=True)
+class IngestReport(Report):
     """What an ingest did.
 
     Attributes:
@@ -72,18 +89,6 @@ class IngestReport:
     seconds: Mapping[str, float]
     package_version: str
     run_id: str
-
-    def to_json(self) -> str:
-        """All of it, as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON, whole or not at all.
-
-        Raises:
-            MnistSparkError: the file can't be written.
-        """
-        write_whole(Path(path), self.to_json() + "\n")
 
     def summary(self) -> str:
         """A few lines for people."""

@@ -18,6 +18,7 @@ from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import iter_records
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
@@ -34,8 +35,6 @@ Buffer = memoryview | bytes
 
 WINDOW_BYTES = 64 << 20
 """Payload bytes that are rebuilt at a time: 85,598 images of 28×28."""
-
-_COMPARED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -156,10 +155,12 @@ def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dic
 
 def _range_sha256(path: Path, records: RecordRange) -> str:
     """Of a payload's elements."""
+    digest = hashlib.sha256()
     stream, header = idx.open_payload(path)
     with stream:
-        array = idx.read_records(stream, header, records.start, records.stop, path)
-    return hashlib.sha256(array.data).hexdigest()
+        for _, chunk in iter_records(stream, header, path, records.start, records.stop):
+            digest.update(chunk.data)
+    return digest.hexdigest()
 
 
 def windows(split: ExpectedSplit, schema: TableSchema) -> Iterator[RecordRange]:
@@ -186,18 +187,16 @@ def rebuild(
 def _compare(
     window: Window, role: str, path: Path, schema: TableSchema, findings: Findings
 ) -> None:
+    start, stop = window.records.start, window.records.stop
     what, rebuilt = {
         "images": (What.PIXEL, window.images),
         "labels": (What.LABEL, window.labels),
     }[role]
-    start, stop = window.records.start, window.records.stop
     stream, header = idx.open_payload(path)
-    step = max(1, _COMPARED_BYTES // header.record_size)
     with stream:
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            some = slice(first - start, last - start)
-            source = idx.read_records(stream, header, first, last, path).reshape(last - first, -1)
+        for first, records in iter_records(stream, header, path, start, stop):
+            source = records.reshape(len(records), -1)
+            some = slice(first - start, first - start + len(records))
             got = rebuilt[some]
             differs = (got != source) & (window.rows[some] > 0)[:, None]
             rows, places = np.nonzero(differs)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mnist_spark.table.report import Report
 
 FIRST = 5
 """Findings of one kind and split that are told one by one; the rest is counted."""
@@ -149,7 +150,7 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Report):
     """What a verification found.
 
     Attributes:
@@ -175,10 +176,6 @@ class VerifyReport:
     notes: Sequence[str]
     splits: Mapping[str, SplitReport]
     seconds: float
-
-    def to_json(self) -> str:
-        """All of it, as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
     def summary(self) -> str:
         """A few lines for people."""

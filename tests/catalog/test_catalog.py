@@ -7,7 +7,6 @@ import re
 import pytest
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog import toml
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
 from tests.support import idxfiles
 
@@ -45,7 +44,7 @@ md5 = "{SHA[:32]}"
 
 
 def parse(text, folder=None):
-    (dataset,) = toml.parse(text, "my.toml", folder).values()
+    (dataset,) = catalog.parse(text, "my.toml", folder).values()
     return dataset
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.toml import describe, parse
+from mnist_spark.catalog.dataset import describe, parse
 from mnist_spark.catalog.toml_lines import lines_of
 
 # All that TOML allows: every character but surrogates, which are no characters.
