@@ -118,7 +118,7 @@ class TableError(MnistSparkError):
 
 
 class ConflictError(TableError):
-    """Somebody else has written the table meanwhile, or is at it. Another try may do better."""
+    """Somebody else has written the table meanwhile, or is writing it. Try again."""
 
 
 class MountError(MnistSparkError):

@@ -8,12 +8,12 @@ from typing import IO, Literal
 
 
 class UnusableError(Exception):
-    """The file can't be had from a URL; the message is the reason, without the URL.
+    """A URL doesn't give the file; the message is the reason, without the URL.
 
     Attributes:
         transient: whether another try may do better.
         missing: the mirror has no such file.
-        retry_after: seconds that the server wants to be left alone.
+        retry_after: seconds that the server asks to wait.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Part:
         return f"{self.size:,}{of} bytes"
 
     def restart(self, promised: int | None, etag: str | None) -> None:
-        """Drops the bytes: those that follow are a file's first."""
+        """Drops the bytes: the next ones are a file's first."""
         self.stream.seek(0)
         self.stream.truncate()
         self.advance(-self.size)

@@ -1,7 +1,7 @@
 """Files that are published within a zip archive, copied out of it into the cache.
 
-Then they are there as if they had been published alone. A source that the user names may have them
-so, or the archive.
+In the cache they then look like files that are published alone. A source that the user names may
+have the archive, or the files themselves.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@
 
 What is in it: :mod:`mnist_spark.download.inventory`.
 
-Names that begin with a dot are locks and temporary files. Files whose names don't are complete, as
-they got them by a rename. Readers need no lock and no right to write, but check what they read.
+Names that begin with a dot are locks and temporary files. All other files are complete, as they
+got their names by a rename. Readers need no lock and no right to write; they check what they read.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def obtain(
     error: type[MnistSparkError],
     poll: Callable[[], None] = lambda: None,
 ) -> T | R:
-    """What the cache has, else what is made for it: by one process, however many want it.
+    """What the cache has; if it lacks it, one process makes it, and the others wait.
 
     Files are put in place whole, so looking needs no lock. That serves caches that are read-only,
     and many processes at once.
@@ -134,7 +134,7 @@ def obtain(
 def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keeps other threads and processes from replacing the file; makes its folder if need be.
 
-    The lock goes with the process, whatever way that ends.
+    The lock ends with the process, however that ends.
 
     Args:
         poll: called while waiting; may raise to give up.

@@ -18,7 +18,7 @@ from mnist_spark.storage.failures import ObjectError
 
 
 def attempt(url: str, part: Part, deadline: float) -> Answer:
-    """Tries once to complete the part: from where it ends if the ETag is the same, else anew.
+    """Tries once to complete the part: from its end if the ETag is the same, else from the start.
 
     Args:
         deadline: as ``time.monotonic()`` counts.

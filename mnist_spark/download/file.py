@@ -1,4 +1,4 @@
-"""One published file, from wherever it can be had: folders, the cache, mirrors in turn."""
+"""One published file, from the first that has it: folders, the cache, mirrors in turn."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Cleaned:
 
     Attributes:
         removed: what is gone.
-        busy: what another process is working at, left alone.
+        busy: files that another process is using. They are left alone.
     """
 
     removed: tuple[Entry, ...]
@@ -80,8 +80,8 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
 
     That is: payloads whose published file is here too, and archives of Java classes.
 
-    What a running download works at stays. An ingest that is reading a payload may fail, and
-    succeeds when it's run again.
+    Files of a running download stay. An ingest that is reading a payload may fail; it succeeds
+    if you run it again.
 
     Args:
         everything: all other files of ours too.

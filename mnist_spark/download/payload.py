@@ -52,8 +52,8 @@ class Payload:
 def unpack(fetched: Fetched, cache: Path) -> Payload:
     """Decompresses a published file into the cache, or finds it there and checks it.
 
-    Files that are published uncompressed are used in place, unless they are transposed: images
-    that are stored column by column are set right here, once, and nobody after this need know.
+    Files that are published uncompressed are used in place, unless they are transposed. Images
+    that are stored column by column are set right here, so that no later step has to know.
 
     Args:
         cache: the folder from :func:`mnist_spark.download.cache.cache_folder`.

@@ -110,7 +110,7 @@ def main() -> None:
     """Serves the request on standard input until that is closed or the process that sent it ends.
 
     Prints ``READY`` when the folder is mounted, and on standard error a line that begins with
-    ``FAILED`` for each file that could not be had.
+    ``FAILED`` for each file that it could not get.
     """
     request: Request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -16,7 +16,7 @@ from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.replacing import replacing
-from mnist_spark.storage.urls import is_url, shown
+from mnist_spark.storage.urls import below, is_url, shown
 
 _NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 
@@ -38,7 +38,7 @@ def stage(payload: Path, sha256: str, location: str) -> str:
     name = f"{sha256}.idx"
     with _os_errors(location):
         if is_url(location):
-            return _stage_remote(payload, f"{location.rstrip('/')}/{name}")
+            return _stage_remote(payload, below(location, name))
         return _stage_local(payload, sha256, Path(location).expanduser().absolute() / name)
 
 
@@ -53,7 +53,10 @@ def unstage(location: str) -> list[str]:
     """
     with _os_errors(location):
         if is_url(location):
-            return _unstage_remote(location)
+            names = sorted(name for name in objects.names(location) if _NAME.fullmatch(name))
+            for name in names:
+                objects.delete(below(location, name))
+            return names
         folder = Path(location).expanduser().absolute()
         names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names:
@@ -92,13 +95,6 @@ def _stage_remote(payload: Path, url: str) -> str:
     if not whole:
         objects.put_file(payload, url)
     return url
-
-
-def _unstage_remote(location: str) -> list[str]:
-    names = sorted(name for name in objects.names(location) if _NAME.fullmatch(name))
-    for name in names:
-        objects.delete(f"{location.rstrip('/')}/{name}")
-    return names
 
 
 def _os_errors(location: str) -> AbstractContextManager[None]:

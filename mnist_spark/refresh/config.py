@@ -67,7 +67,7 @@ class TableConfig:
         source: folder or base URL instead of the catalog's mirrors.
         split: names of splits, or ``("all",)``.
         staging: folder or URL that all nodes of a cluster reach, see :func:`mnist_spark.ingest`.
-        file_mb: megabytes (10⁶) of pixels per data file; None: as ``ingest`` sees fit.
+        file_mb: megabytes (10⁶) of pixels per data file; None: ``ingest`` decides.
         retention_days: for how long old versions can be read; None: nothing is ever removed.
     """
 

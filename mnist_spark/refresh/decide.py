@@ -11,7 +11,7 @@ from mnist_spark.errors import TableError
 from mnist_spark.history import Version, history
 from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.source import Source
-from mnist_spark.table.properties import Existing, check_replaceable, source_digests
+from mnist_spark.table.properties import Properties, check_replaceable, source_digests
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format
 
@@ -59,7 +59,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     existing = _inspect(table.target, table.format)
     if existing is None:
         return Decision(Cause.MISSING, "there is no table")
-    digests = source_digests(existing.properties)
+    digests = source_digests(existing)
     versions = history(table.target.text) if table.format == Format.DELTA else []
     version = versions[0].version if versions else None
     if source.dataset is None:
@@ -91,7 +91,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
         return Decision(Cause.DAMAGED, str(error), version, digests=digests)
     counted = {name: split.rows for name, split in report.splits.items()}
     rows = {name: n for name, n in counted.items() if n is not None}
-    # Others' splits are others' business: to write ours wouldn't mend them.
+    # A problem in a split that this table doesn't write isn't mended by writing it.
     ours = [split.name for split in source.dataset.select(table.split)]
     whole = len(ours) == len(source.dataset.splits)
     problems = [p for p in report.problems if whole or p.split is None or p.split in ours]
@@ -133,7 +133,7 @@ def _unfinished(versions: Sequence[Version], digests: Mapping[str, str]) -> int 
     return latest.version
 
 
-def _inspect(target: Target, table_format: Format) -> Existing | None:
+def _inspect(target: Target, table_format: Format) -> Properties | None:
     """What the table says of itself; None if there is none."""
     if table_format == Format.PARQUET:
         from mnist_spark.table import parquet

@@ -174,7 +174,7 @@ class _Refresh:
         def log_once() -> None:
             nonlocal logged
             if not logged:
-                logs.event("table-waiting", table=table.name, reason="another refresh is at it")
+                logs.event("table-waiting", table=table.name, reason="another refresh is running")
             logged = True
 
         # No dataset of the catalog has a folder of this name: they begin with a letter or digit.

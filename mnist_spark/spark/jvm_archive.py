@@ -44,7 +44,7 @@ _CLASS_PATH_VARIABLES = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPA
 
 
 def options(java_home: str) -> list[str]:
-    """The JVM options that use the archive; none where there is none yet, or it can't be had."""
+    """The JVM options that use the archive; none if there is no archive that it can use."""
     archive = _archive(java_home)
     if archive is None or not _trusted(archive):
         return []
@@ -59,7 +59,7 @@ def read_options(archive: Path) -> tuple[str, ...]:
 
 
 def make_at_exit(java_home: str) -> None:
-    """Has the archive made after this process has ended, if there is none and it can be had."""
+    """Has the archive made after this process has ended, if there is none and it can be made."""
     archive = _archive(java_home)
     with contextlib.suppress(OSError):  # a folder of someone else
         if archive is not None and not archive.exists() and _can_make(archive):
@@ -81,7 +81,7 @@ def _archive(java_home: str) -> Path | None:
 
 
 def archive_name(java_home: str) -> str:
-    """Told by all that a JVM compares before it uses an archive, and Spark's version."""
+    """Named after Spark's version and all that a JVM compares before it uses an archive."""
     import pyspark
 
     spark_home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)

@@ -108,8 +108,8 @@ def session(
     elif not chosen:
         os.environ["JAVA_HOME"] = find_java()
         if (master or "local").startswith("local"):
-            # Else Spark's workers would be whatever `python3` is on the PATH. On other machines
-            # it's for their owner to say.
+            # Otherwise Spark's workers would be whatever `python3` is on the PATH. On other
+            # machines it's for their owner to say.
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = dict(SETTINGS)
         java_options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] if batch else []

@@ -5,39 +5,24 @@ from __future__ import annotations
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from mnist_spark.errors import TableError, UsageError, os_errors
+from mnist_spark.errors import TableError, os_errors
 from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import parquet
-from mnist_spark.table.properties import Existing, strange_names
+from mnist_spark.table.properties import Properties, strange_names
 from mnist_spark.table.target import MISWRITTEN, Target
 
 _SAFE_FEATURES = {"appendOnly", "invariants"}
 
 
-def place_of(target: Target) -> str:
-    """Path or URL, as delta-rs takes it.
-
-    Raises:
-        UsageError: the target is a catalog table.
-    """
-    if target.is_name:
-        raise UsageError(
-            "the writer columnar writes to folders and cloud storage only",
-            got=target,
-            hint="Use --writer spark",
-        )
-    return target.text
-
-
 def open_table(target: Target) -> DeltaTable | None:
-    """The Delta table at the target, or None if there is nothing.
+    """The Delta table at the target, which is a path or URL, or None if there is nothing.
 
     Raises:
         TableError: something else is there, or a table that delta-rs can't open.
     """
-    folder = place_of(target)
+    folder = target.text
     url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
@@ -79,9 +64,9 @@ def open_existing(target: Target, what: str | None = None) -> DeltaTable:
     return table
 
 
-def inspect(table: DeltaTable) -> Existing:
+def inspect(table: DeltaTable) -> Properties:
     """What an open table says of itself."""
-    return Existing(table.metadata().configuration)
+    return table.metadata().configuration
 
 
 def look(target: Target) -> tuple[str | None, DeltaTable | None]:
@@ -93,7 +78,7 @@ def look(target: Target) -> tuple[str | None, DeltaTable | None]:
     Raises:
         TableError: as :func:`open_table`.
     """
-    odd = sorted(MISWRITTEN & set(place_of(target)))
+    odd = sorted(MISWRITTEN & set(target.text))
     if odd:
         return f"delta-rs cannot write to a path with {' '.join(odd)}", None
     try:

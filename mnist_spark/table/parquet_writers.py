@@ -26,7 +26,7 @@ from mnist_spark.spark.tasks import write_files
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import METADATA, inspect, local_folder
 from mnist_spark.table.probe import check_reachable
-from mnist_spark.table.properties import Existing, check_replaceable, description, is_same
+from mnist_spark.table.properties import Properties, check_replaceable, description, is_same
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -112,14 +112,14 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(each)
 
 
-def _complete(new: Path, path: Path, existing: Existing | None, job: WriteJob) -> None:
+def _complete(new: Path, path: Path, existing: Properties | None, job: WriteJob) -> None:
     """Adds the splits that the job doesn't replace, and the metadata."""
     properties = job.properties
     # A table of another dataset or layout is replaced by force: its rows don't fit to ours.
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and same and not job.whole:
         _keep_other_splits(path, new, job)
-        properties = dict(existing.properties) | properties
+        properties = dict(existing) | properties
     content = {"description": description(job.dataset), "properties": properties}
     (new / METADATA).write_text(json.dumps(content, indent=2), "utf-8")
 

@@ -50,4 +50,4 @@ def open_table(
         raise TableError("there is no table", file=target)
     from mnist_spark.table.parquet_reader import ParquetReader
 
-    return ParquetReader(target, existing.properties)
+    return ParquetReader(target, existing)

@@ -86,8 +86,11 @@ class TableReader(ABC):
 
 
 @contextmanager
-def reading(target: Target) -> Iterator[None]:
+def engine_errors(target: Target, doing: str = "read") -> Iterator[None]:
     """Turns what an engine raises into one line. The engines have no common class for it.
+
+    Args:
+        doing: what the block does to the table.
 
     Raises:
         TableError: whatever the block raises, unless it is one of ours.
@@ -97,4 +100,5 @@ def reading(target: Target) -> Iterator[None]:
     except MnistSparkError:
         raise
     except Exception as error:
-        raise TableError("cannot read the table", file=target, got=delta_reason(error)) from error
+        got = delta_reason(error)
+        raise TableError(f"cannot {doing} the table", file=target, got=got) from error

@@ -123,7 +123,7 @@ class Contents:
         try:
             return find_payloads(split, self.expected.dataset, self.inputs)
         except MnistSparkError as error:
-            self.findings.notes.append(f"{split.name}: the source can't be had: {error}")
+            self.findings.notes.append(f"{split.name}: the source isn't available: {error}")
             return {}
 
     def _locate(

@@ -1,8 +1,8 @@
 """Windows rebuilt by Spark's executors, a task each, from the table's files. No row enters the JVM.
 
-SHA-256 of a payload can't be had from those of its parts. So if the source is at hand, which was
-digested itself, the windows' digests are compared with those of its ranges, and nothing else
-travels; if not, the windows' bytes do, a few at a time, and the driver digests them in order.
+The SHA-256 of a payload doesn't follow from those of its parts. So if the source is at hand, the
+windows' digests are compared with those of its ranges, and nothing else travels. If it isn't, the
+windows' bytes travel, a few at a time, and the driver digests them in order.
 """
 
 from __future__ import annotations

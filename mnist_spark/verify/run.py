@@ -37,8 +37,8 @@ def verify(
 
     Args:
         target: path, URL, or ``schema.table``.
-        deep: rebuild the payloads from all rows. Else only what costs nearly nothing: properties,
-            columns, rows per split, and that every data file is there with its size.
+        deep: rebuild the payloads from all rows. If false, compare only what costs nearly nothing:
+            properties, columns, rows per split, and that every data file is there with its size.
         dataset: name in the catalog or TOML file; default: what the table's properties name.
         source: folder or base URL of the dataset's files. With them, or with what the cache has
             of them, a difference is traced to records and pixels; they are not needed to find it.

@@ -17,8 +17,7 @@ from mnist_spark.verify.expected import ROLES, ExpectedSplit
 def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs) -> dict[str, Path]:
     """Paths of the split's payloads by role, of exactly the expected digests.
 
-    They are looked for in the cache; where a source is named, they are had from there. Nothing is
-    downloaded unasked.
+    They come from the named source, or from the cache. Nothing is downloaded if none is named.
 
     Raises:
         MnistSparkError: the named source doesn't have them.

@@ -127,7 +127,7 @@ def test_a_new_table(folder, make_job):
             assert properties[key] == file.payload_sha256
     found = inspect(job.target)
     assert found is not None
-    assert found.properties == properties
+    assert found == properties
 
 
 def test_an_empty_folder_is_no_table(folder, make_job):
