@@ -141,13 +141,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def os_errors(kind: type[MnistSparkError], what: str, **told: Any) -> Iterator[None]:
-    """Makes an error of ours of an OSError in the block.
-
-    Args:
-        kind: its class.
-        what: the failure, in a few words.
-        told: further parts of the line.
-    """
+    """Makes an error of ours of an OSError in the block; ``told`` is more for its line."""
     try:
         yield
     except OSError as error:

@@ -138,9 +138,6 @@ def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None
 
     Args:
         poll: called while waiting; may raise to give up.
-
-    Raises:
-        OSError: the folder can't be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Writable for all, as far as the folder lets them: users may share a cache.
@@ -173,11 +170,7 @@ def replacing(path: Path, *, durable: bool) -> Iterator[IO[bytes]]:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a damaged file to ``<name>.bad-<8 digits of its SHA-256>``; keeps only the latest.
-
-    Returns:
-        the new path.
-    """
+    """Renames a damaged file to ``<name>.bad-<8 digits of its SHA-256>``; keeps only the latest."""
     mark = sha256_of(path)[:8]
     _remove(path.parent, re.compile(rf"{re.escape(path.name)}\.bad-[0-9a-f]{{8}}"))
     return path.replace(path.with_name(f"{path.name}.bad-{mark}"))

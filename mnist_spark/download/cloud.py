@@ -52,11 +52,7 @@ def attempt(url: str, part: Part, deadline: float) -> Answer:
 
 
 def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
-    """Asks for the file's facts, and compares.
-
-    Raises:
-        UnusableError: there is no answer.
-    """
+    """Asks for the file's facts, and compares."""
     with _object_errors():
         found = objects.head(url, limits.CONNECT_SECONDS + limits.READ_SECONDS)
     now = Probe("unknown", found.etag, found.last_modified.isoformat())

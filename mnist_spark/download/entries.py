@@ -76,11 +76,7 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """All files of ours, by folder and name.
-
-    Raises:
-        MnistSparkError: a folder can't be read.
-    """
+    """All files of ours, by folder and name."""
     with caching.using(cache, MnistSparkError):
         folders = sorted(
             Path(each.path)

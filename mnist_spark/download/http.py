@@ -64,11 +64,7 @@ def attempt(url: str, part: Part, deadline: float) -> Answer:
 
 
 def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
-    """Asks by a conditional request.
-
-    Raises:
-        UnusableError: there is no answer.
-    """
+    """Asks by a conditional request."""
     headers = {}
     if etag:
         headers["If-None-Match"] = etag

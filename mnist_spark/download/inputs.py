@@ -72,9 +72,6 @@ def cache_folder(option: str | os.PathLike[str] | None = None) -> Path:
 
     Returns:
         an absolute path; the folder may not exist yet.
-
-    Raises:
-        UsageError: there is no home folder to put it in.
     """
     try:
         chosen = (

@@ -54,9 +54,6 @@ def verify(cache: Path) -> Iterator[Verdict]:
 
     Published files are compared with the catalog and with the record of their download, payloads
     with their own names or records.
-
-    Raises:
-        MnistSparkError: a folder can't be read.
     """
     for entry in entries(cache):
         if not entry.content or entry.state == State.UNRECORDED:
@@ -85,9 +82,6 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
 
     Args:
         everything: all other files of ours too.
-
-    Raises:
-        MnistSparkError: a file can't be removed.
     """
     found = entries(cache)
     remakeable = _remakeable(found)

@@ -93,11 +93,7 @@ def _unpacked(fetched: Fetched, cache: Path) -> tuple[Path, str]:
 
 
 def _find(path: Path, file: File) -> str | None:
-    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown.
-
-    Raises:
-        IntegrityError: it's damaged.
-    """
+    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown."""
     expected = file.payload_sha256
     if expected is None:
         # Nobody published it, but it was recorded when the gzip's CRC proved the payload right.
@@ -133,11 +129,7 @@ def _inflate(fetched: Fetched, path: Path) -> str:
 
 
 def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
-    """The same payload with rows and columns of its images exchanged, a few records at a time.
-
-    Raises:
-        IdxError: its header isn't that of images.
-    """
+    """The same payload with rows and columns of its images exchanged, a few records at a time."""
     header: idx.Header | None = None
     rest = bytearray()
     for chunk in chunks:

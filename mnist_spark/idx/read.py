@@ -24,21 +24,13 @@ _GZIP = b"\x1f\x8b"  # a gzip file's first bytes, RFC 1952
 
 
 def is_gzip(path: str | os.PathLike[str]) -> bool:
-    """Whether the content is gzip, whatever the file's name.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """Whether the content is gzip, whatever the file's name."""
     with open(path, "rb") as stream:
         return stream.read(len(_GZIP)) == _GZIP
 
 
 def open_content(path: str | os.PathLike[str]) -> IO[bytes]:
-    """The file's bytes, decompressed if they are gzip.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """The file's bytes, decompressed if they are gzip."""
     return gzip.open(path) if is_gzip(path) else open(path, "rb")  # type: ignore[return-value]
 
 

@@ -100,11 +100,7 @@ class Columns:
         return tuple(name for name in self.names if name not in known)
 
     def checked_type(self, dtype: npt.DTypeLike) -> np.dtype[np.generic]:
-        """The type, if all wanted pixels and labels fit into it.
-
-        Raises:
-            UsageError: else.
-        """
+        """The type. Raises UsageError unless all wanted pixels and labels fit into it."""
         pairs = ((self.pixels, self.schema.pixels), (self.labels, self.schema.labels))
         stored = [each for columns, each in pairs if columns]
         try:

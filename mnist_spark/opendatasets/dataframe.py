@@ -81,12 +81,7 @@ def from_payloads(
 
 
 def where(frame: DataFrame, firsts: Mapping[str, int], rows: Selection) -> DataFrame:
-    """The frame's rows that the selection keeps.
-
-    Args:
-        frame: with the columns ``split`` and ``index``.
-        firsts: the position of each split's first record.
-    """
+    """The frame's rows that the selection keeps. ``firsts``: positions of splits' first records."""
     cases = " ".join(f"WHEN '{name}' THEN {first}" for name, first in firsts.items())
     return frame.where(rows.sql(f"(CASE `split` {cases} END + BIGINT(`index`))"))
 

@@ -43,11 +43,7 @@ def write_parquet(folder: str | os.PathLike[str], tables: Iterator[pa.Table]) ->
 
 
 def write_csv(folder: str | os.PathLike[str], tables: Iterator[pa.Table]) -> list[str]:
-    """Writes tables of one schema into a CSV file with a header, in a new folder.
-
-    Raises:
-        MnistSparkError: the folder has something in it or can't be written.
-    """
+    """Writes tables of one schema into a CSV file with a header, in a new folder."""
     return _write(folder, "part-00000.csv", tables, pa.csv.CSVWriter)
 
 

@@ -124,8 +124,8 @@ class TabularDataset(Choice):
         Chosen rows are a filter that the executors apply; no row passes through the driver. With
         Spark Connect this process downloads and checks the files now, and their bytes travel to
         the executors within the plan: the server needs neither the files nor the internet. The
-        same holds for a dataset that is described in a ``.toml`` file. Else the driver downloads
-        once the DataFrame is used.
+        same holds for a dataset that is described in a ``.toml`` file. In other cases the driver
+        downloads once the DataFrame is used.
 
         Args:
             spark: session, classic or Connect; default: the active one, else an embedded local one.
@@ -133,7 +133,7 @@ class TabularDataset(Choice):
         Raises:
             SparkError: no session could be started.
             UsageError: the chosen rows are too many bytes for a plan.
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         spark = spark or session.session()
         # There is no column pruning: without pixels this decodes one column in place of hundreds.
@@ -158,7 +158,7 @@ class TabularDataset(Choice):
 
         Raises:
             UsageError: a type that doesn't hold all values.
-            MnistSparkError: pandas is missing, or a file could not be had or is wrong.
+            MnistSparkError: pandas is missing, or a file is wrong or no source has it.
         """
         return self._columns.frame(self._pairs, self._selection.positions(), dtype)
 
@@ -166,7 +166,7 @@ class TabularDataset(Choice):
         """The rows as a pyarrow.Table of the table's types (int16), a contiguous array per column.
 
         Raises:
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         return self._columns.table(self._pairs(), self._selection.positions())
 
@@ -179,7 +179,7 @@ class TabularDataset(Choice):
 
         Raises:
             UsageError: columns have been dropped.
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         return self._columns.arrays(self._pairs, self._selection.positions())
 
@@ -194,7 +194,7 @@ class TabularDataset(Choice):
 
         Raises:
             MnistSparkError: the folder has something in it or can't be written, or a file of the
-                dataset could not be had or is wrong.
+                dataset is wrong or no source has it.
         """
         return export.write_parquet(path, self._tables(export.PARQUET_BYTES))
 

@@ -22,11 +22,9 @@ _NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 
 
 def stage(payload: Path, sha256: str, location: str) -> str:
-    """Puts a payload into the staging location, unless it's there.
+    """Puts a verified payload into the staging location, unless it's there.
 
     Args:
-        payload: the decompressed file on the driver's disk, verified.
-        sha256: its hex SHA-256.
         location: a folder, or a URL of cloud storage.
 
     Returns:

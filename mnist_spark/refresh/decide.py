@@ -33,14 +33,14 @@ class Decision:
         reason: the finding behind it, for people.
         version: of the Delta table as it is; None if there is none.
         rows: per split, as far as the table was looked at.
-        digests: SHA-256 of the payloads that the table was made from, by ``split.role``.
+        sha256: of the payloads that the table was made from, by ``split.role``.
     """
 
     cause: Cause | None
     reason: str
     version: int | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
@@ -64,14 +64,14 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     version = versions[0].version if versions else None
     if source.dataset is None:
         # A dry run downloads nothing, so it can't say whether the bytes differ.
-        return Decision(Cause.CHANGED, source.reason, version, digests=digests)
+        return Decision(Cause.CHANGED, source.reason, version, sha256=digests)
     check_replaceable(table.target, existing, source.dataset, table.layout, force=False)
     if change := _change(source.dataset, table.split, digests):
         cause, reason = change
-        return Decision(cause, reason, version, digests=digests)
+        return Decision(cause, reason, version, sha256=digests)
     if (unfinished := _unfinished(versions, digests)) is not None:
         reason = f"the ingest of version {unfinished} was killed before it noted its source"
-        return Decision(Cause.DAMAGED, reason, version, digests=digests)
+        return Decision(Cause.DAMAGED, reason, version, sha256=digests)
 
     from mnist_spark.verify import verify
 
@@ -88,7 +88,7 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
         # may as well be the network, and nothing is rewritten for that.
         if table.target.local is None:
             raise
-        return Decision(Cause.DAMAGED, str(error), version, digests=digests)
+        return Decision(Cause.DAMAGED, str(error), version, sha256=digests)
     counted = {name: split.rows for name, split in report.splits.items()}
     rows = {name: n for name, n in counted.items() if n is not None}
     # A problem in a split that this table doesn't write isn't mended by writing it.

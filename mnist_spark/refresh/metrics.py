@@ -50,11 +50,7 @@ def check_available() -> None:
 
 
 def write(path: Path, report: RefreshReport) -> None:
-    """Writes the file, whole or not at all. What the old one says of earlier successes stays.
-
-    Raises:
-        MnistSparkError: it can't be written.
-    """
+    """Writes the file, whole or not at all. What the old one says of earlier successes stays."""
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
     registry = CollectorRegistry()

@@ -125,15 +125,8 @@ class _Refresh:
             self._start_spark()  # `decide` uses the active session
         source = self.sources.of(table)
         decision = decide(table, source, deep=self.deep)
-        report = replace(
-            report,
-            outcome=Outcome.UP_TO_DATE if decision.cause is None else Outcome.WOULD_WRITE,
-            cause=decision.cause,
-            reason=decision.reason,
-            version=decision.version,
-            rows=decision.rows,
-            sha256=decision.digests,
-        )
+        outcome = Outcome.UP_TO_DATE if decision.cause is None else Outcome.WOULD_WRITE
+        report = replace(report, outcome=outcome, **vars(decision))
         if self.dry_run or decision.cause is None:
             return report
         logs.event(

@@ -64,7 +64,7 @@ def write_table(
                     reason=f"written by another refresh: {again.reason}",
                     version=again.version,
                     rows=again.rows,
-                    sha256=again.digests,
+                    sha256=again.sha256,
                 )
             if not conflict or attempt == ATTEMPTS - 1:
                 raise
@@ -78,7 +78,7 @@ def write_table(
         rows=written.rows,
         sha256={f"{file.split}.images": file.payload_sha256 for file in images}
         | {f"{file.split}.labels": file.payload_sha256 for file in labels},
-        replaced_sha256=decision.digests,
+        replaced_sha256=decision.sha256,
     )
 
 

@@ -68,11 +68,7 @@ def planned(
 def rows(
     spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool
 ) -> tuple[DataFrame, Callable[[], list[TaskTrace]]]:
-    """The tasks' rows, lazily, and what tells who has decoded them once they are written.
-
-    Raises:
-        UsageError: their bytes can't travel inside the tasks.
-    """
+    """The tasks' rows, lazily, and what tells who has decoded them once they are written."""
     from pyspark.sql import Observation
     from pyspark.sql.functions import array_join, collect_set
 
@@ -93,11 +89,7 @@ def rows(
 
 
 def check_rows_inline(payload_bytes: int) -> None:
-    """Refuses a DataFrame whose bytes would fill the driver's memory.
-
-    Raises:
-        UsageError: they would.
-    """
+    """Refuses a DataFrame whose bytes would fill the driver's memory."""
     if payload_bytes > MAX_ROWS_INLINE_BYTES:
         raise _too_large("payload", MAX_ROWS_INLINE_BYTES, payload_bytes)
 

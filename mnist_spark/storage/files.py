@@ -1,4 +1,7 @@
-"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe."""
+"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe.
+
+An OSError from here has no secret in its message.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,7 @@ def _new_local(folder: str, name: str) -> Iterator[IO[bytes]]:
 
 
 def read_file(folder: str, name: str, limit: int) -> bytes:
-    """The first ``limit`` bytes of a file in a table's folder.
-
-    Raises:
-        OSError: it can't be read; the message has no secret.
-    """
+    """The first ``limit`` bytes of a file in a table's folder."""
     if is_url(folder):
         url = below(folder, name)
         return read(url, 0, min(limit, head(url).size))
@@ -69,11 +68,7 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
 
 
 def remove_file(folder: str, name: str) -> None:
-    """Removes a file in a table's folder.
-
-    Raises:
-        OSError: it can't be removed; the message has no secret.
-    """
+    """Removes a file in a table's folder."""
     if is_url(folder):
         delete(below(folder, name))
     else:
@@ -85,9 +80,6 @@ def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
 
     Args:
         wanted: paths relative to the folder.
-
-    Raises:
-        OSError: they can't be read; the message has no secret.
     """
     if is_url(folder):
         there = sizes(folder)
@@ -100,11 +92,7 @@ def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
 
 
 def names_in(folder: str) -> list[str]:
-    """Names of what is in a table's folder; for a folder that isn't there, none.
-
-    Raises:
-        OSError: it can't be listed; the message has no secret.
-    """
+    """Names of what is in a table's folder; for a folder that isn't there, none."""
     if is_url(folder):
         return names(folder)
     try:

@@ -97,9 +97,6 @@ def for_delta_rs(url: str) -> tuple[str, dict[str, str]]:
 
     Returns:
         the options may have secrets.
-
-    Raises:
-        UsageError: the URL isn't valid.
     """
     if not is_cloud(url):
         return url, {}

@@ -20,10 +20,7 @@ _forked = False
 
 
 def load_obstore(url: str, extra: str) -> None:
-    """Imports ``obstore`` as this process may use it.
-
-    Args:
-        url, extra: for the error.
+    """Imports ``obstore`` as this process may use it. ``url`` and ``extra`` are for the error.
 
     Raises:
         UsageError: it isn't installed.
@@ -36,11 +33,7 @@ def load_obstore(url: str, extra: str) -> None:
 
 
 def require(module: str, url: str, extra: str) -> None:
-    """Imports a module of an extra; see :func:`load_obstore`.
-
-    Raises:
-        UsageError: it isn't installed.
-    """
+    """Imports a module of an extra; see :func:`load_obstore`."""
     try:
         importlib.import_module(module)
     except ImportError as error:

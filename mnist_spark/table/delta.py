@@ -74,9 +74,6 @@ def look(target: Target) -> tuple[str | None, DeltaTable | None]:
 
     Returns:
         that, and the table if it can be opened.
-
-    Raises:
-        TableError: as :func:`open_table`.
     """
     odd = sorted(MISWRITTEN & set(target.text))
     if odd:

@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 
 
 def write_columnar(spark: SparkSession, job: WriteJob) -> Written:
-    """Executors write the files, the driver puts them in place.
-
-    Raises:
-        TableError: the target isn't one that this job may replace.
-    """
+    """Executors write the files, the driver puts them in place."""
     with replacing(job) as folder:
         check_reachable(spark, str(folder), job.probes)
         files = write_files(spark, job.tasks, job.schema, str(folder), inline=job.inline)
@@ -50,11 +46,7 @@ def write_columnar(spark: SparkSession, job: WriteJob) -> Written:
 
 
 def write_spark(spark: SparkSession, job: WriteJob) -> Written:
-    """``DataFrame.write`` fills the folder.
-
-    Raises:
-        TableError: the target isn't one that this job may replace.
-    """
+    """``DataFrame.write`` fills the folder."""
     from mnist_spark.spark.planned import rows
 
     with replacing(job) as folder:

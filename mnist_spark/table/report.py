@@ -39,11 +39,7 @@ class Report:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON, whole or not at all.
-
-        Raises:
-            MnistSparkError: the file can't be written.
-        """
+        """Writes the JSON, whole or not at all."""
         write_whole(Path(path), self.to_json() + "\n")
 
 

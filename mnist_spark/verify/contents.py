@@ -173,11 +173,7 @@ def windows(split: ExpectedSplit, schema: TableSchema) -> Iterator[RecordRange]:
 def rebuild(
     table: TableReader, records: RecordRange, expected: Expected, findings: Findings
 ) -> Window:
-    """The records of a range, from the table's rows.
-
-    Raises:
-        TableError: a data file can't be read.
-    """
+    """The records of a range, from the table's rows."""
     window = Window(records, expected.schema, expected.classes, findings)
     columns = rebuilt_from(expected.schema)
     window.fill(table.batches(records.split, records.start, records.stop, columns))
