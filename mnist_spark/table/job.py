@@ -51,8 +51,8 @@ class WriteJob:
     schema: TableSchema
     splits: Sequence[PreparedSplit]
     parallelism: int
-    range_count: int | None
-    force: bool
+    range_count: int | None = None
+    force: bool = False
     transport: TransportChoice = _SHARED
     staging: str | None = None
     transaction: int | None = None

@@ -52,7 +52,13 @@ def table(home: Path, more: str = "", dataset: str = "in/dataset.toml") -> Table
 def job_for(dataset: catalog.Dataset, splits: tuple[str, ...], place: Path, cache: Path):
     prepared = prepare(dataset, dataset.select(splits), Inputs(None, cache))
     schema = catalog_schema(dataset, Layout.BINARY)
-    return WriteJob(Target.parse(str(place)), dataset, schema, prepared, 1, None, force=False)
+    return WriteJob(
+        target=Target.parse(str(place)),
+        dataset=dataset,
+        schema=schema,
+        splits=prepared,
+        parallelism=1,
+    )
 
 
 def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: str = "delta"):
