@@ -18,8 +18,6 @@ from mnist_spark.table.write import Format, Writer
 MIN_RETENTION_DAYS = 7
 """Delta Lake's own safe limit: younger files may belong to a transaction that is under way."""
 
-DEFAULT_MAX_MB = 1024
-
 
 @dataclass(frozen=True)
 class CustomFile:
@@ -39,7 +37,7 @@ class CustomFile:
         return bool(scheme(self.url))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CustomDataset:
     """A dataset of the config's own. Shapes and counts are learned from the files' headers.
 
@@ -51,10 +49,10 @@ class CustomDataset:
 
     name: str
     title: str
-    description: str
-    licence: str
-    classes: tuple[str, ...] | None
-    max_mb: int
+    description: str = "A dataset of one's own."
+    licence: str = "not stated"
+    classes: tuple[str, ...] | None = None
+    max_mb: int = 1024
     splits: Mapping[str, tuple[CustomFile, CustomFile]]
 
 

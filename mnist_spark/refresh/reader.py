@@ -14,7 +14,6 @@ from mnist_spark.catalog.schema import Layout
 from mnist_spark.catalog.toml_reader import InvalidError, Keys, Read, TomlReader
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh.config import (
-    DEFAULT_MAX_MB,
     MIN_RETENTION_DAYS,
     CustomDataset,
     CustomFile,
@@ -86,10 +85,8 @@ class ConfigReader(TomlReader):
         }
         sha256 = self.matching("[0-9A-Fa-f]{64}", "64 hex digits, the file's SHA-256")
         self.split_keys: Mapping[str, Read[str]] = {
-            "images": self._file,
-            "labels": self._file,
-            "images_sha256": sha256,
-            "labels_sha256": sha256,
+            **dict.fromkeys(("images", "labels"), self._file),
+            **dict.fromkeys(("images_sha256", "labels_sha256"), sha256),
         }
 
     def config(self, content: Mapping[str, Any]) -> tuple[TableConfig, ...]:
@@ -172,18 +169,7 @@ class ConfigReader(TomlReader):
     def _custom_dataset(self, where: Keys, name: str, content: Mapping[str, Any]) -> CustomDataset:
         if name in catalog.datasets():
             raise self.invalid(where, "the catalog has a dataset of this name")
-        return self.record(
-            CustomDataset,
-            where,
-            content,
-            self.dataset_keys,
-            name=name,
-            title=name,
-            description="A dataset of one's own.",
-            licence="not stated",
-            classes=None,
-            max_mb=DEFAULT_MAX_MB,
-        )
+        return self.record(CustomDataset, where, content, self.dataset_keys, name=name, title=name)
 
     def _splits(self, where: Keys, value: Any) -> dict[str, tuple[CustomFile, CustomFile]]:
         if value == {}:

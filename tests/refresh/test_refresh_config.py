@@ -71,13 +71,13 @@ def test_all_keys():
     assert (mnist.split, mnist.source) == (("all",), None)
     assert (mnist.file_mb, mnist.retention_days) == (None, None)
     assert small.dataset == CustomDataset(
-        "letters",
-        "Letters",
-        "A dataset of one's own.",
-        "CC0",
-        ("a", "b"),
-        10,
-        {
+        name="letters",
+        title="Letters",
+        description="A dataset of one's own.",
+        licence="CC0",
+        classes=("a", "b"),
+        max_mb=10,
+        splits={
             "train": (
                 CustomFile(
                     "https://example.org/a/images.gz",
