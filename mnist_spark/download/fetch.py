@@ -23,8 +23,6 @@ from mnist_spark.storage.runtime import start
 from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud
 
-__all__ = ["Fetched", "fetch"]
-
 PARALLEL = 4
 
 

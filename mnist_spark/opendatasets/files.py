@@ -11,7 +11,8 @@ from typing import IO
 
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import check_file
-from mnist_spark.download.fetch import Fetched, fetch
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.file import Fetched
 from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.opendatasets.card import card
 from mnist_spark.opendatasets.choice import Choice

@@ -6,6 +6,7 @@ process; :mod:`mnist_spark.verify.distributed` says how executors share the work
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.download.cache import PAYLOADS
+from mnist_spark.download.check import sha256_of
+from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.payload import unpack
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import iter_records
@@ -23,10 +29,9 @@ from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 from mnist_spark.verify import distributed
-from mnist_spark.verify.expected import Expected, ExpectedSplit
+from mnist_spark.verify.expected import ROLES, Expected, ExpectedSplit
 from mnist_spark.verify.findings import FIRST, Findings, Problem, What
 from mnist_spark.verify.rebuild import Window, rebuilt_from
-from mnist_spark.verify.source import find_payloads
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -207,3 +212,27 @@ def _compare(
                 source[rows, places],
                 got[rows, places],
             )
+
+
+def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs) -> dict[str, Path]:
+    """Paths of the split's payloads by role, of exactly the expected digests.
+
+    They come from the named source, or from the cache. Nothing is downloaded if none is named.
+
+    Raises:
+        MnistSparkError: the named source doesn't have them.
+    """
+    found = {}
+    if inputs.source is not None and dataset is not None:
+        (wanted,) = dataset.select(split.name)
+        fetched = fetch(dataset, [wanted], inputs)
+        for role, file in zip(ROLES, wanted.files, strict=True):
+            payload = unpack(fetched[file.name], inputs.cache)
+            if payload.sha256 == split.sha256.get(role):
+                found[role] = payload.path
+    for role, sha256 in split.sha256.items():
+        path = inputs.cache / PAYLOADS / f"{sha256}.idx"
+        with contextlib.suppress(OSError):  # it isn't there
+            if role not in found and sha256_of(path) == sha256:
+                found[role] = path
+    return found

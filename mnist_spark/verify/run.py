@@ -16,12 +16,10 @@ from mnist_spark.table.target import Target
 from mnist_spark.verify.checks import check_columns, check_files, count_rows
 from mnist_spark.verify.contents import Contents
 from mnist_spark.verify.expected import expect
-from mnist_spark.verify.findings import Findings, Problem, SplitReport, VerifyReport, What
+from mnist_spark.verify.findings import Findings, SplitReport, VerifyReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-__all__ = ["Problem", "SplitReport", "VerifyReport", "What", "verify"]
 
 
 def verify(
