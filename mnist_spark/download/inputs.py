@@ -113,7 +113,7 @@ def parse_source(text: str) -> Source:
             return text
     raise UsageError(
         "source isn't supported",
-        expected="a folder, file:///…, dbfs:/…, http://…, https://… or one of "
+        expected="a path, file:///…, dbfs:/…, http://…, https://… or one of "
         + ", ".join(f"{each}://…" for each in SCHEMES),
         got=repr(redact(text) if scheme(text) else text),
     )

@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import urlsplit
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
 from mnist_spark.catalog.toml_reader import InvalidError, Keys, Read, TomlReader
+from mnist_spark.download.inputs import parse_source
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh.config import (
     MIN_RETENTION_DAYS,
@@ -19,7 +19,7 @@ from mnist_spark.refresh.config import (
     CustomFile,
     TableConfig,
 )
-from mnist_spark.storage.urls import SCHEMES, is_cloud, scheme
+from mnist_spark.storage.urls import is_cloud, scheme
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer
 
@@ -208,18 +208,11 @@ class ConfigReader(TomlReader):
     def _folder_or_url(self, where: Keys, value: Any) -> str:
         """A URL as it is, everything else as an absolute path."""
         text = self.text(where, value)
-        match scheme(text):
-            case "":
-                return self._absolute(text)
-            case "http" | "https" if urlsplit(text).hostname:
-                return text
-            case _ if is_cloud(text):
-                return text
-            case "file" if urlsplit(text).netloc in ("", "localhost"):
-                return url2pathname(unquote(urlsplit(text).path))
-        # The URL itself stays untold: it may carry a password.
-        known = ", ".join(f"{known}://" for known in ("file", "http", "https", *SCHEMES))
-        raise self.invalid(where, f"expected a path, or a URL of {known}")
+        try:
+            return str(parse_source(text if scheme(text) else self._absolute(text)))
+        except UsageError as error:
+            # The URL itself stays untold: it may carry a password.
+            raise self.invalid(where, f"expected {error.expected}") from error
 
     def _staging(self, where: Keys, value: Any) -> str:
         text = self._folder_or_url(where, value)
@@ -229,7 +222,7 @@ class ConfigReader(TomlReader):
 
     def _file(self, where: Keys, value: Any) -> str:
         text = self._folder_or_url(where, value)
-        if text.endswith("/") or not urlsplit(text).path.strip("/"):
+        if value.endswith("/") or not urlsplit(text).path.strip("/"):
             raise self.invalid(where, "expected the URL or path of a file")
         return text
 

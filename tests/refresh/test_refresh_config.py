@@ -54,7 +54,7 @@ max_mb = 10
 
 [datasets.letters.splits.train]
 images = "https://example.org/a/images.gz"
-labels = "file:///data/la%20bels"
+labels = "file:///data/la%20b%2525els"
 images_sha256 = "ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef0123456789"
 """
 
@@ -83,7 +83,7 @@ def test_all_keys():
                     "https://example.org/a/images.gz",
                     "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789",
                 ),
-                CustomFile("/data/la bels", None),
+                CustomFile("/data/la b%25els", None),
             )
         },
     )
@@ -160,7 +160,7 @@ CUSTOM = TABLE + '\n[datasets.d]\ntitle = "D"\n[datasets.d.splits.x]\nimages = "
         (CUSTOM.replace("[datasets.d]", "[datasets.mnist]"), 5, "datasets.mnist", ["the catalog has a dataset"]),
         (CUSTOM + 'label = "x"\n', 10, "datasets.d.splits.x.label", ["mean 'labels'?"]),
         (CUSTOM + 'labels_sha256 = "12"\n', 10, "datasets.d.splits.x.labels_sha256", ["64 hex digits"]),
-        (CUSTOM.replace('"i"', '"https://u:geheim@/x"'), 8, "datasets.d.splits.x.images", ["expected a path, or a URL of file://"]),
+        (CUSTOM.replace('"i"', '"https://u:geheim@/x"'), 8, "datasets.d.splits.x.images", ["expected a path, file:///"]),
         (CUSTOM.replace('"i"', '"https://host/"'), 8, "datasets.d.splits.x.images", ["URL or path of a file"]),
         (CUSTOM.replace("splits.x", "splits.all"), 7, "datasets.d.splits.all", ["stands for all splits"]),
         (CUSTOM.replace('title = "D"', "classes = []"), 6, "datasets.d.classes", ["list of names"]),
