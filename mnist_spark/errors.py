@@ -6,7 +6,8 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
@@ -117,7 +118,7 @@ class TableError(MnistSparkError):
 
 
 class ConflictError(TableError):
-    """Somebody else has written the table meanwhile, or is at it. Another try may do better."""
+    """Somebody else has written the table meanwhile, or is writing it. Try again."""
 
 
 class MountError(MnistSparkError):
@@ -136,6 +137,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@contextmanager
+def os_errors(kind: type[MnistSparkError], what: str, **told: Any) -> Iterator[None]:
+    """Makes an error of ours of an OSError in the block; ``told`` is more for its line."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(what, got=error.strerror or error, **told) from error
 
 
 def one_of(valid: type[E], what: str, name: str) -> E:

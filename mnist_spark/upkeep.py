@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mnist_spark.errors import MnistSparkError, SparkError, TableError, UsageError
+from mnist_spark.errors import SparkError, TableError, UsageError
 from mnist_spark.spark import session
-from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import sizes_in
+from mnist_spark.table.reader import engine_errors
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def optimize(target: str | os.PathLike[str], *, spark: SparkSession | None = Non
         TableError: there is no Delta table, or it can't be written.
     """
     place = Target.parse(os.fspath(target))
-    with _upkeep(place, "optimize"):
+    with engine_errors(place, "optimize"):
         if place.needs_spark:
             rows = (spark or session.session()).sql(f"OPTIMIZE {place.sql}").collect()
             metrics = rows[0]["metrics"].asDict(recursive=True)
@@ -90,7 +90,7 @@ def vacuum(
     """
     place = Target.parse(os.fspath(target))
     hours = math.ceil(retention / timedelta(hours=1))
-    with _upkeep(place, "vacuum"):
+    with engine_errors(place, "vacuum"):
         if place.needs_spark:
             active = spark or session.session()
             detail = active.sql(f"DESCRIBE DETAIL {place.sql}").collect()[0]
@@ -187,15 +187,3 @@ def _open(target: Target) -> DeltaTable:
     from mnist_spark.table.delta import open_existing
 
     return open_existing(target, "need upkeep")
-
-
-@contextmanager
-def _upkeep(target: Target, what: str) -> Iterator[None]:
-    """Turns what the engines raise into one line."""
-    try:
-        yield
-    except MnistSparkError:
-        raise
-    except Exception as error:
-        got = delta_reason(error)
-        raise TableError(f"cannot {what} the table", file=target, got=got) from error

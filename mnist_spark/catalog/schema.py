@@ -106,8 +106,27 @@ class TableSchema:
     @property
     def record_bytes(self) -> int:
         """Bytes of an image as stored in IDX."""
+        return self.pixel_count * self.pixels.itemsize
+
+    @property
+    def pixel_count(self) -> int:
+        """Pixels per image."""
         rows, cols = self.image_shape
-        return rows * cols * self.pixels.itemsize
+        return rows * cols
+
+    @property
+    def pixel_columns(self) -> list[str]:
+        """Names of the columns that hold pixels."""
+        return [c.name for c in self.columns[: self.pixel_count]] if self.is_wide else ["image"]
+
+    def pixel_name(self, pixel: int) -> str:
+        """Where a pixel is, for people."""
+        return str(pixel) if self.is_wide else f"image[{pixel}]"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether each pixel has a column of its own."""
+        return self.layout == Layout.COLUMNS
 
     @property
     def label_columns(self) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ from mnist_spark.refresh import logs
 if TYPE_CHECKING:
     from mnist_spark.refresh.report import RefreshReport
 
-_log = logging.getLogger(__name__)
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         report = _run(args)
     except MnistSparkError as error:
-        logs.event(_log, logging.ERROR, "refresh-failed", error=f"{type(error).__name__}: {error}")
+        logs.event("refresh-failed", logging.ERROR, error=f"{type(error).__name__}: {error}")
         raise
     if not report.ok:
         raise MnistSparkError(
@@ -52,7 +50,6 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> RefreshReport:
     from mnist_spark.refresh import metrics
     from mnist_spark.refresh.run import refresh
-    from mnist_spark.table.report import write_whole
 
     files = {"--report": args.report, "--status": args.status, "--metrics": args.metrics}
     for option, path in files.items():
@@ -76,7 +73,7 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     if args.status is not None:
         _write_status(args.status.absolute(), args.config, report)
     if args.report is not None:
-        write_whole(args.report.absolute(), report.to_json() + "\n")
+        report.write(args.report.absolute())
     return report
 
 

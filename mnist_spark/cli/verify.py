@@ -9,7 +9,6 @@ from pathlib import Path
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError
 from mnist_spark.spark import session
-from mnist_spark.table.report import write_whole
 from mnist_spark.verify import VerifyReport, verify
 
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     )
     print(report.summary())
     if args.report is not None:
-        write_whole(args.report.absolute(), report.to_json() + "\n")
+        report.write(args.report.absolute())
     if args.status is not None:
         _write_status(args.status.absolute(), report)
     if not report.ok:

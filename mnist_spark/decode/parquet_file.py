@@ -60,7 +60,7 @@ class DataFile:
         return self.trace.records
 
     def row(self) -> tuple[Any, ...]:
-        """All values, flat, as Spark takes them: :data:`mnist_spark.spark.tasks.DATA_FILE`."""
+        """All values, flat, as Spark takes them: :data:`mnist_spark.spark.schema.DATA_FILE`."""
         return self.path, self.size, self.statistics, *astuple(self.trace)
 
 

@@ -25,6 +25,7 @@ from mnist_spark.decode.pages import (
     index_runs,
 )
 
+
 def read_images(
     stream: IO[bytes], group: pq.RowGroupMetaData, places: Sequence[int]
 ) -> npt.NDArray[np.uint8] | None:

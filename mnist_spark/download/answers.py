@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Literal
 
 
 class UnusableError(Exception):
-    """The file can't be had from a URL; the message is the reason, without the URL.
+    """A URL doesn't give the file; the message is the reason, without the URL.
 
     Attributes:
         transient: whether another try may do better.
         missing: the mirror has no such file.
-        retry_after: seconds that the server wants to be left alone.
+        retry_after: seconds that the server asks to wait.
     """
 
     def __init__(
@@ -47,35 +47,22 @@ class Probe:
     Attributes:
         status: "unknown" if it can't be said; ``reason`` is why.
         etag, last_modified: as the server has them now.
-        size: bytes, if the server says so.
     """
 
     status: Literal["unchanged", "changed", "unknown"]
     etag: str | None = None
     last_modified: str | None = None
-    size: int | None = None
     reason: str = ""
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What a server says of a file now; None is what it doesn't say."""
-
-    etag: str | None
-    last_modified: str | None
-    size: int | None
-
-    def compare(self, etag: str | None, last_modified: str | None) -> Probe:
-        """Whether it's still the file that had these."""
+    def compared(self, etag: str | None, last_modified: str | None) -> Probe:
+        """The same with its status: whether it's still the file that had these."""
         if etag and self.etag:
             same = etag.removeprefix("W/") == self.etag.removeprefix("W/")
         elif last_modified and self.last_modified:
             same = last_modified == self.last_modified
         else:
-            reason = "no ETag or Last-Modified to compare"
-            return Probe("unknown", self.etag, self.last_modified, self.size, reason)
-        status: Literal["unchanged", "changed"] = "unchanged" if same else "changed"
-        return Probe(status, self.etag, self.last_modified, self.size)
+            return replace(self, reason="no ETag or Last-Modified to compare")
+        return replace(self, status="unchanged" if same else "changed")
 
 
 @dataclass
@@ -106,7 +93,7 @@ class Part:
         return f"{self.size:,}{of} bytes"
 
     def restart(self, promised: int | None, etag: str | None) -> None:
-        """Drops the bytes: those that follow are a file's first."""
+        """Drops the bytes: the next ones are a file's first."""
         self.stream.seek(0)
         self.stream.truncate()
         self.advance(-self.size)

@@ -1,7 +1,7 @@
 """Files that are published within a zip archive, copied out of it into the cache.
 
-Then they are there as if they had been published alone. A source that the user names may have them
-so, or the archive.
+In the cache they then look like files that are published alone. A source that the user names may
+have the archive, or the files themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mnist_spark.catalog.dataset import Archive, File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import check_file, most_bytes
 from mnist_spark.download.file import Download, Fetched, Outcome, fetch_file, find_cached
-from mnist_spark.download.names import as_published, file_url
+from mnist_spark.download.inputs import as_published, file_url
 from mnist_spark.errors import DownloadError, IntegrityError
 from mnist_spark.storage.urls import redact
 

@@ -10,8 +10,8 @@
 
 What is in it: :mod:`mnist_spark.download.inventory`.
 
-Names that begin with a dot are locks and temporary files. Files whose names don't are complete, as
-they got them by a rename. Readers need no lock and no right to write, but check what they read.
+Names that begin with a dot are locks and temporary files. All other files are complete, as they
+got their names by a rename. Readers need no lock and no right to write; they check what they read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -32,7 +33,7 @@ import filelock
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import sha256_of
 from mnist_spark.download.inputs import CACHE_VARIABLE
-from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError
+from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, os_errors
 from mnist_spark.storage import replacing as files
 
 PAYLOADS = "payloads"
@@ -98,7 +99,7 @@ def obtain(
     error: type[MnistSparkError],
     poll: Callable[[], None] = lambda: None,
 ) -> T | R:
-    """What the cache has, else what is made for it: by one process, however many want it.
+    """What the cache has; if it lacks it, one process makes it, and the others wait.
 
     Files are put in place whole, so looking needs no lock. That serves caches that are read-only,
     and many processes at once.
@@ -110,7 +111,8 @@ def obtain(
         error: what to raise if the cache can't be used.
         poll: called while waiting for the lock; may raise to give up.
     """
-    try:
+    # Network errors never get here: this is the local disk, and no other mirror would help.
+    with using(paths[0], error):
         for path in paths:
             with contextlib.suppress(IntegrityError):
                 if (found := find(path)) is not None:
@@ -126,22 +128,16 @@ def obtain(
                     _log.warning("cached file is damaged, making it again: %s", damage)
                     _log.debug("the damaged file is now %s", aside)
             return make()
-    except OSError as failure:
-        # Network errors never get here: this is the local disk, and no other mirror would help.
-        raise unusable(error, failure, paths[0]) from failure
 
 
 @contextlib.contextmanager
 def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keeps other threads and processes from replacing the file; makes its folder if need be.
 
-    The lock goes with the process, whatever way that ends.
+    The lock ends with the process, however that ends.
 
     Args:
         poll: called while waiting; may raise to give up.
-
-    Raises:
-        OSError: the folder can't be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Writable for all, as far as the folder lets them: users may share a cache.
@@ -174,11 +170,7 @@ def replacing(path: Path, *, durable: bool) -> Iterator[IO[bytes]]:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a damaged file to ``<name>.bad-<8 digits of its SHA-256>``; keeps only the latest.
-
-    Returns:
-        the new path.
-    """
+    """Renames a damaged file to ``<name>.bad-<8 digits of its SHA-256>``; keeps only the latest."""
     mark = sha256_of(path)[:8]
     _remove(path.parent, re.compile(rf"{re.escape(path.name)}\.bad-[0-9a-f]{{8}}"))
     return path.replace(path.with_name(f"{path.name}.bad-{mark}"))
@@ -197,19 +189,14 @@ def parse_origin(data: bytes) -> Origin | None:
     """The record in a JSON file; None if it isn't one of ours."""
     try:
         values = json.loads(data)
-    except (ValueError, RecursionError):
+        always = [values[key] for key in ("url", "sha256")]
+        sometimes = [values[key] for key in ("etag", "last_modified")]
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    fields = Origin.__dataclass_fields__.keys()
-    if not isinstance(values, dict) or not values.keys() >= fields:
+    texts = [*always, *(value for value in sometimes if value is not None)]
+    if not all(isinstance(text, str) for text in texts) or not _SHA256.fullmatch(always[1]):
         return None
-    found = Origin(**{key: values[key] for key in fields})
-    always = (found.url, found.sha256)
-    sometimes = (found.etag, found.last_modified)
-    if not all(isinstance(text, str) for text in always) or not all(
-        text is None or isinstance(text, str) for text in sometimes
-    ):
-        return None
-    return found if _SHA256.fullmatch(found.sha256) else None
+    return Origin(*always, *sometimes)
 
 
 def write_origin(path: Path, origin: Origin) -> None:
@@ -218,14 +205,10 @@ def write_origin(path: Path, origin: Origin) -> None:
         stream.write(json.dumps(asdict(origin), indent=1).encode() + b"\n")
 
 
-def unusable(kind: type[MnistSparkError], error: OSError, path: Path) -> MnistSparkError:
-    """The error to raise when the cache can't be read or written."""
-    return kind(
-        "cannot use the cache",
-        file=path,
-        got=error.strerror or type(error).__name__,
-        hint=f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}",
-    )
+def using(folder_or_file: Path, kind: type[MnistSparkError]) -> AbstractContextManager[None]:
+    """For work in the cache: what the disk refuses becomes an error that says what to do."""
+    hint = f"Choose a writable folder with enough space: --cache or {CACHE_VARIABLE}"
+    return os_errors(kind, "cannot use the cache", file=folder_or_file, hint=hint)
 
 
 def _remove(folder: Path, pattern: re.Pattern[str]) -> None:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 
 from mnist_spark.download import limits
-from mnist_spark.download.answers import Answer, Facts, Part, Probe, UnusableError
+from mnist_spark.download.answers import Answer, Part, Probe, UnusableError
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 
 
 def attempt(url: str, part: Part, deadline: float) -> Answer:
-    """Tries once to complete the part: from where it ends if the ETag is the same, else anew.
+    """Tries once to complete the part: from its end if the ETag is the same, else from the start.
 
     Args:
         deadline: as ``time.monotonic()`` counts.
@@ -52,15 +52,11 @@ def attempt(url: str, part: Part, deadline: float) -> Answer:
 
 
 def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
-    """Asks for the file's facts, and compares.
-
-    Raises:
-        UnusableError: there is no answer.
-    """
+    """Asks for the file's facts, and compares."""
     with _object_errors():
         found = objects.head(url, limits.CONNECT_SECONDS + limits.READ_SECONDS)
-    facts = Facts(found.etag, found.last_modified.isoformat(), found.size)
-    return facts.compare(etag, last_modified)
+    now = Probe("unknown", found.etag, found.last_modified.isoformat())
+    return now.compared(etag, last_modified)
 
 
 @contextlib.contextmanager

@@ -76,20 +76,14 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """All files of ours, by folder and name.
-
-    Raises:
-        MnistSparkError: a folder can't be read.
-    """
-    try:
+    """All files of ours, by folder and name."""
+    with caching.using(cache, MnistSparkError):
         folders = sorted(
             Path(each.path)
             for each in (os.scandir(cache) if cache.is_dir() else ())
             if each.is_dir(follow_symlinks=False)
         )
         return [entry for folder in folders for entry in _entries_in(folder)]
-    except OSError as error:
-        raise caching.unusable(MnistSparkError, error, cache) from error
 
 
 def catalog_files(dataset: str) -> list[catalog.File]:

@@ -3,7 +3,7 @@
 Mirrors are tried in order, on any failure, wrong bytes included; within one download, those that
 have failed come last. What :func:`fetch` returns has the size and digest that the catalog promises.
 A source that the user names may have a file under other names, see
-:mod:`~mnist_spark.download.names`, and files that are published within an archive alone or in it,
+:mod:`~mnist_spark.download.inputs`, and files that are published within an archive alone or in it,
 see :mod:`~mnist_spark.download.archive`.
 """
 
@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 from typing import TypeVar
 
 from mnist_spark.catalog.dataset import Dataset, File, Split
 from mnist_spark.download.archive import Members
 from mnist_spark.download.file import Download, Failure, Fetched, Outcome, fetch_file
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.names import as_published, in_users_source, parse_source
+from mnist_spark.download.inputs import Inputs, as_published, in_users_source, parse_source
 from mnist_spark.errors import DownloadError
+from mnist_spark.storage.runtime import start
 from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud
-
-__all__ = ["Fetched", "fetch"]
 
 PARALLEL = 4
 
@@ -96,27 +94,15 @@ def _listed(failures: Iterable[Failure]) -> str:
 def in_parallel(
     work: Callable[[Item], Result], items: Iterable[Item], stopped: threading.Event
 ) -> list[Result]:
-    """The results in the items' order; the first exception, or Ctrl-C, stops all.
-
-    Threads of one's own and not a ThreadPoolExecutor: Python waits for the executor's threads
-    before it exits, up to the time-outs if a server hangs. These end with the process, and so do
-    their locks.
-    """
+    """The results in the items' order; the first exception, or Ctrl-C, stops all."""
     slots = threading.Semaphore(PARALLEL)
 
-    def run(future: Future[Result], item: Item) -> None:
-        try:
-            with slots:
-                future.set_result(work(item))
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            future.set_exception(error)
+    def work_in_turn(item: Item) -> Result:
+        with slots:
+            return work(item)
 
-    futures = []
+    futures = [start(partial(work_in_turn, item)) for item in items]
     try:
-        for item in items:
-            future: Future[Result] = Future()
-            futures.append(future)
-            threading.Thread(target=run, args=(future, item), daemon=True).start()
         done = wait(futures, return_when=FIRST_EXCEPTION).done
         return [future.result() for future in futures if future in done]
     finally:

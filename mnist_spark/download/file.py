@@ -1,4 +1,4 @@
-"""One published file, from wherever it can be had: folders, the cache, mirrors in turn."""
+"""One published file, from the first that has it: folders, the cache, mirrors in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import check_file, compare_digests, most_bytes, reason_of
-from mnist_spark.download.names import Place, Source, file_url
+from mnist_spark.download.inputs import Place, Source, file_url
 from mnist_spark.download.transfer import UnusableError, sleep, transfer
 from mnist_spark.errors import DownloadError, IntegrityError
 from mnist_spark.storage.urls import redact

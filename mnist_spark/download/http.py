@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from mnist_spark.download import limits
-from mnist_spark.download.answers import Answer, Facts, Part, Probe, UnusableError
+from mnist_spark.download.answers import Answer, Part, Probe, UnusableError
 from mnist_spark.download.connection import network_errors, request
 
 _CHUNK_BYTES = 64 << 10
@@ -64,11 +64,7 @@ def attempt(url: str, part: Part, deadline: float) -> Answer:
 
 
 def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
-    """Asks by a conditional request.
-
-    Raises:
-        UnusableError: there is no answer.
-    """
+    """Asks by a conditional request."""
     headers = {}
     if etag:
         headers["If-None-Match"] = etag
@@ -82,8 +78,8 @@ def probe(url: str, etag: str | None, last_modified: str | None) -> Probe:
                 return Probe("unchanged", etag, last_modified)
             if response.status_code == requests.codes.ok:
                 sent = response.headers
-                found = Facts(sent.get("ETag"), sent.get("Last-Modified"), _length(response))
-                return found.compare(etag, last_modified)
+                found = Probe("unknown", sent.get("ETag"), sent.get("Last-Modified"))
+                return found.compared(etag, last_modified)
             error = _status_error(response)
     raise error
 
@@ -115,16 +111,14 @@ def _retry_after(value: str) -> float:
 
 def _promised(response: requests.Response, limit: int) -> int | None:
     """The body's length, if the server says so."""
-    length = _length(response)
-    if length is not None and length > limit:
+    # No more digits: Python refuses thousands of them.
+    found = re.fullmatch(r"[0-9]{1,18}", response.headers.get("Content-Length", ""))
+    if found is None or "Transfer-Encoding" in response.headers:
+        return None
+    length = int(found[0])
+    if length > limit:
         raise UnusableError(f"Content-Length {length:,}, at most {limit:,} expected")
     return length
-
-
-def _length(response: requests.Response) -> int | None:
-    # No more digits: Python refuses thousands of them.
-    length = re.fullmatch(r"[0-9]{1,18}", response.headers.get("Content-Length", ""))
-    return int(length[0]) if length and "Transfer-Encoding" not in response.headers else None
 
 
 def _continues(response: requests.Response, part: Part) -> bool:

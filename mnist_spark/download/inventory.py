@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mnist_spark.download import cache as caching
-from mnist_spark.download.check import check_file, compare_digests, sha256_of
+from mnist_spark.download.check import check_file, compare_digests, reason_of, sha256_of
 from mnist_spark.download.entries import Entry, State, catalog_files, entries
 from mnist_spark.errors import IntegrityError, MnistSparkError
 
@@ -38,7 +38,7 @@ class Cleaned:
 
     Attributes:
         removed: what is gone.
-        busy: what another process is working at, left alone.
+        busy: files that another process is using. They are left alone.
     """
 
     removed: tuple[Entry, ...]
@@ -54,9 +54,6 @@ def verify(cache: Path) -> Iterator[Verdict]:
 
     Published files are compared with the catalog and with the record of their download, payloads
     with their own names or records.
-
-    Raises:
-        MnistSparkError: a folder can't be read.
     """
     for entry in entries(cache):
         if not entry.content or entry.state == State.UNRECORDED:
@@ -80,14 +77,11 @@ def clean(cache: Path, *, everything: bool = False) -> Cleaned:
 
     That is: payloads whose published file is here too, and archives of Java classes.
 
-    What a running download works at stays. An ingest that is reading a payload may fail, and
-    succeeds when it's run again.
+    Files of a running download stay. An ingest that is reading a payload may fail; it succeeds
+    if you run it again.
 
     Args:
         everything: all other files of ours too.
-
-    Raises:
-        MnistSparkError: a file can't be removed.
     """
     found = entries(cache)
     remakeable = _remakeable(found)
@@ -160,12 +154,10 @@ def _problem(entry: Entry) -> str | None:
         else:
             sha256 = sha256_of(entry.path)
         compare_digests("SHA-256", entry.path, expected, sha256)
-    except IntegrityError as error:
-        return f"{error.what}: expected {error.expected}, got {error.got}"
     except FileNotFoundError:
-        return None  # removed meanwhile
-    except OSError as error:
-        return error.strerror or type(error).__name__
+        pass  # removed meanwhile
+    except (OSError, IntegrityError) as error:
+        return reason_of(error)
     return None
 
 

@@ -69,8 +69,8 @@ def unpack_all(fetched: Iterable[Fetched], cache: Path) -> dict[str, Payload]:
 def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> Payload:
     """Decompresses a published file into the cache, or finds it there and checks it.
 
-    Files that are published uncompressed are used in place, unless they are transposed: images
-    that are stored column by column are set right here, once, and nobody after this need know.
+    Files that are published uncompressed are used in place, unless they are transposed. Images
+    that are stored column by column are set right here, so that no later step has to know.
 
     Args:
         cache: the folder of :class:`mnist_spark.download.inputs.Inputs`.
@@ -111,11 +111,7 @@ def _unpacked(fetched: Fetched, cache: Path, stopped: threading.Event) -> tuple[
 
 
 def _find(path: Path, file: File) -> str | None:
-    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown.
-
-    Raises:
-        IntegrityError: it's damaged.
-    """
+    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown."""
     expected = file.payload_sha256
     if expected is None:
         # Nobody published it, but it was recorded when the gzip's CRC proved the payload right.
@@ -153,11 +149,7 @@ def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
 
 
 def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
-    """The same payload with rows and columns of its images exchanged, a few records at a time.
-
-    Raises:
-        IdxError: its header isn't that of images.
-    """
+    """The same payload with rows and columns of its images exchanged, a few records at a time."""
     header: idx.Header | None = None
     rest = bytearray()
     for chunk in chunks:

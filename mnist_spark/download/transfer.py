@@ -33,8 +33,7 @@ def transfer(
 ) -> Answer:
     """Copies what one URL has into an empty file, unchecked, in as many tries as it takes.
 
-    A try resumes where the last one ended if the server's strong ETag is still the same. Else it
-    starts again.
+    A try resumes where the last one ended, as long as the server's strong ETag is the same.
 
     Args:
         limit: bytes that it may have at most.

@@ -28,7 +28,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark.errors import IdxError
+from mnist_spark.errors import IdxError, os_errors
 
 ELEMENT_TYPES: dict[int, np.dtype[np.generic]] = {
     0x08: np.dtype("u1"),
@@ -155,10 +155,8 @@ def open_payload(path: str | os.PathLike[str]) -> tuple[IO[bytes], Header]:
     Raises:
         IdxError: see :func:`read_header` and :func:`check_payload_size`.
     """
-    try:
+    with os_errors(IdxError, "cannot open the payload", file=path):
         stream = open(path, "rb")  # noqa: SIM115 - handed to the caller
-    except OSError as error:
-        raise IdxError("cannot open the payload", file=path, got=error.strerror) from error
     try:
         header = read_header(stream, path)
         check_payload_size(header, os.fstat(stream.fileno()).st_size, path)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from zlib_ng import zlib_ng
 
-from mnist_spark.errors import IdxError, IntegrityError
+from mnist_spark.errors import IdxError, IntegrityError, os_errors
 from mnist_spark.idx import format as idx
 
 Values = npt.NDArray[np.generic]
@@ -25,21 +25,13 @@ _GZIP = b"\x1f\x8b"  # a gzip file's first bytes, RFC 1952
 
 
 def is_gzip(path: str | os.PathLike[str]) -> bool:
-    """Whether the content is gzip, whatever the file's name.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """Whether the content is gzip, whatever the file's name."""
     with open(path, "rb") as stream:
         return stream.read(len(_GZIP)) == _GZIP
 
 
 def open_content(path: str | os.PathLike[str]) -> IO[bytes]:
-    """The file's bytes, decompressed if they are gzip.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """The file's bytes, decompressed if they are gzip."""
     return gzip.open(path) if is_gzip(path) else open(path, "rb")  # type: ignore[return-value]
 
 
@@ -90,17 +82,17 @@ def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
 
 
 def iter_records(
-    stream: IO[bytes], header: idx.Header, file: object
+    stream: IO[bytes], header: idx.Header, file: object, start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """All records in bounded chunks of about 1 MiB.
+    """Records ``start`` up to ``stop``, by default all, in bounded chunks of about 1 MiB.
 
     Yields:
         the first record's index and an array as from :func:`mnist_spark.idx.format.read_records`.
     """
     step = max(1, _CHUNK_BYTES // header.record_size)
-    for start in range(0, header.records, step):
-        stop = min(start + step, header.records)
-        yield start, idx.read_records(stream, header, start, stop, file)
+    stop = header.records if stop is None else stop
+    for first in range(start, stop, step):
+        yield first, idx.read_records(stream, header, first, min(first + step, stop), file)
 
 
 def count_labels(
@@ -189,25 +181,23 @@ def load_data(filename: str | os.PathLike[str], label: bool = False) -> Values:
             the other way round.
         IntegrityError: the gzip is damaged, or longer or shorter than its content's header says.
     """
-    try:
-        with open(filename, "rb") as stream:
-            gzipped = stream.read(len(_GZIP)) == _GZIP
-            header = _read_header(stream, gzipped, filename)
-            _check_rank(header, label, filename)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            if gzipped:
-                data = bytearray()
-                for chunk in inflate(stream, header.payload_size, filename):
-                    data += chunk
-            else:
-                idx.check_payload_size(header, size, filename)
-                data = bytearray(size)
-                stream.readinto(data)
-    except OSError as error:
-        raise IdxError(
-            "cannot read the file", file=filename, got=error.strerror or error
-        ) from error
+    with (
+        os_errors(IdxError, "cannot read the file", file=filename),
+        open(filename, "rb") as stream,
+    ):
+        gzipped = stream.read(len(_GZIP)) == _GZIP
+        header = _read_header(stream, gzipped, filename)
+        _check_rank(header, label, filename)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        if gzipped:
+            data = bytearray()
+            for chunk in inflate(stream, header.payload_size, filename):
+                data += chunk
+        else:
+            idx.check_payload_size(header, size, filename)
+            data = bytearray(size)
+            stream.readinto(data)
     values = np.frombuffer(data, header.dtype, offset=header.size)
     values = values.reshape(header.records, math.prod(header.record_shape))
     return values.astype(header.dtype.newbyteorder("="), copy=False)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog import toml
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
 from mnist_spark.idx.digits import CLASSES, Bytes, blocks
 from mnist_spark.idx.format import ELEMENT_TYPES, Header
@@ -149,7 +148,7 @@ def _describe(seed: int, splits: tuple[catalog.Split, ...]) -> str:
         splits=splits,
         generated=True,
     )
-    return toml.describe(dataset)
+    return catalog.describe(dataset)
 
 
 def _write_split(

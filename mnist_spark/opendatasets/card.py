@@ -11,25 +11,20 @@ import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_spark.catalog.dataset import Dataset, File, Split
+from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
-from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import open_content
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.png import strip_url
 from mnist_spark.storage.urls import is_url, shown
-
-if TYPE_CHECKING:
-    from mnist_spark.opendatasets.files import FileDataset
-    from mnist_spark.opendatasets.tabular import TabularDataset
 
 _STRIP_IMAGES = 20
 _STRIP_BYTES = 64 << 20
@@ -46,7 +41,7 @@ _VALUE = "padding:0;text-align:left"
 
 
 def card(
-    what: TabularDataset | FileDataset,
+    choice: Choice,
     facts: Mapping[str, str],
     records: npt.NDArray[np.int64] | None = None,
 ) -> str:
@@ -56,14 +51,13 @@ def card(
         facts: further lines.
         records: whose first make the strip, counted through the splits; None: all.
     """
-    dataset = what.dataset
-    splits = dataset.select(what.splits)
+    dataset, splits = choice.dataset, choice.selected
     lines = {
         "Splits": ", ".join(f"{split.name} {split.records:,}" for split in splits),
         **facts,
         "Classes": _abridged(dataset.classes),
         "Licence": dataset.licence,
-        "Source": _origin(dataset, splits, what.source, what.cache),
+        "Source": _origin(choice),
     }
     title = escape(dataset.title)
     if dataset.homepage.startswith(("https://", "http://")):
@@ -78,24 +72,18 @@ def card(
     if records is None:
         records = np.arange(sum(split.records for split in splits))
     return (
-        f'<div style="{_CARD}"><b>{title}</b> <code>{type(what).__name__}</code><br>'
-        f"{escape(dataset.description)}{_strip(dataset, splits, records, what.source, what.cache)}"
+        f'<div style="{_CARD}"><b>{title}</b> <code>{type(choice).__name__}</code><br>'
+        f"{escape(dataset.description)}{_strip(choice, records)}"
         f'<table style="border:none;margin:0;font-size:inherit">{rows}</table></div>'
     )
 
 
-def _strip(
-    dataset: Dataset,
-    splits: Sequence[Split],
-    records: npt.NDArray[np.int64],
-    source: str | None,
-    cache: str | None,
-) -> str:
+def _strip(choice: Choice, records: npt.NDArray[np.int64]) -> str:
     """An ``img`` of the first records, or why there is none."""
     if not len(records):
         return "<p><i>No records.</i></p>"
-    first = 0
-    for split in splits:
+    dataset, first = choice.dataset, 0
+    for split in choice.selected:
         chosen = records[(records >= first) & (records < first + split.records)] - first
         if len(chosen):
             break
@@ -103,7 +91,7 @@ def _strip(
     chosen = chosen[:_STRIP_IMAGES]
     if (int(chosen[-1]) + 1) * math.prod(dataset.image_shape) > _STRIP_BYTES:
         return ""
-    paths = [_find(file, dataset, source, cache) for file in split.files]
+    paths = [_find(file, choice) for file in split.files]
     if None in paths:
         return "<p><i>The files are not here yet; a card does not download them.</i></p>"
     try:
@@ -121,15 +109,20 @@ def _strip(
     return f'<img src="{strip_url(shown)}" alt="{alt}" title="{alt}" style="{_IMAGE}">'
 
 
-def _find(file: File, dataset: Dataset, source: str | None, cache: str | None) -> Path | None:
+def _find(file: File, choice: Choice) -> Path | None:
     """The file if it is on this machine: in a folder that is a source, else in the cache."""
     try:
-        folders = [_folder(place) for place in ([source] if source else dataset.mirrors)]
+        sources = [choice.source] if choice.source else choice.dataset.mirrors
+        folders = [_folder(place) for place in sources]
         candidates = [folder / file.name for folder in folders if folder is not None]
-        candidates.append(caching.published_path(cache_folder(cache), dataset.name, file))
+        candidates.append(_cached(file, choice))
         return next((path for path in candidates if path.is_file()), None)
     except (OSError, RuntimeError, ValueError, MnistSparkError):
         return None
+
+
+def _cached(file: File, choice: Choice) -> Path:
+    return caching.published_path(choice.inputs.cache, choice.dataset.name, file)
 
 
 def _folder(place: str) -> Path | None:
@@ -148,20 +141,18 @@ def _read(path: Path, records: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     return elements[records].astype(np.uint8)
 
 
-def _origin(
-    dataset: Dataset, splits: Sequence[Split], source: str | None, cache: str | None
-) -> str:
+def _origin(choice: Choice) -> str:
     """Where the bytes come from, without credentials."""
-    if source is not None:
-        return shown(source)
+    if choice.source is not None:
+        return shown(choice.source)
     try:
-        path = caching.published_path(cache_folder(cache), dataset.name, splits[0].images)
+        path = _cached(choice.selected[0].images, choice)
         origin = caching.read_origin(path)
     except MnistSparkError:
         origin = None
     if origin is not None:
         return f"{origin.url.rpartition('/')[0]}/, checked, in {path.parent}"
-    first, *others = dataset.mirrors
+    first, *others = choice.dataset.mirrors
     more = f", or {len(others)} more" if others else ""
     return shown(first) + more
 

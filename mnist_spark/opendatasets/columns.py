@@ -59,12 +59,12 @@ class Columns:
     @cached_property
     def pixels(self) -> list[int]:
         """Which pixels are wanted, counted from 0."""
-        return self._wanted(self.all_names[: self._pixel_count])
+        return self._wanted(self.all_names[: self.schema.pixel_count])
 
     @cached_property
     def labels(self) -> list[int]:
         """Which columns of the labels are wanted, counted from 0."""
-        return self._wanted(self.all_names[self._pixel_count :])
+        return self._wanted(self.all_names[self.schema.pixel_count :])
 
     @property
     def arrow(self) -> pa.Schema:
@@ -77,7 +77,7 @@ class Columns:
         """The table's types of pixels and of labels."""
         arrow = self.schema.arrow()
         types = [np.dtype(arrow.field(name).type.to_pandas_dtype()) for name in self.all_names]
-        return types[0], np.result_type(*types[self._pixel_count :])
+        return types[0], np.result_type(*types[self.schema.pixel_count :])
 
     def keep(self, names: str | Iterable[str]) -> tuple[str, ...]:
         """Those of the wanted columns' names that are among ``names``.
@@ -100,11 +100,7 @@ class Columns:
         return tuple(name for name in self.names if name not in known)
 
     def checked_type(self, dtype: npt.DTypeLike) -> np.dtype[np.generic]:
-        """The type, if all wanted pixels and labels fit into it.
-
-        Raises:
-            UsageError: else.
-        """
+        """The type. Raises UsageError unless all wanted pixels and labels fit into it."""
         pairs = ((self.pixels, self.schema.pixels), (self.labels, self.schema.labels))
         stored = [each for columns, each in pairs if columns]
         try:
@@ -211,11 +207,6 @@ class Columns:
         step = max(1, batch_bytes // row_bytes)
         for first in range(0, max(1, len(positions)), step):
             yield self.table(pairs, positions[first : first + step])
-
-    @property
-    def _pixel_count(self) -> int:
-        rows, cols = self.dataset.image_shape
-        return rows * cols
 
     def _wanted(self, names: Sequence[str]) -> list[int]:
         wanted = set(self.names)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.catalog.schema import Layout, TableSchema
 from mnist_spark.errors import UsageError
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.columns import PlacedPairs
 from mnist_spark.opendatasets.selection import Selection
 from mnist_spark.ranges.plan import RecordRange, SplitSize, plan_ranges
@@ -23,27 +24,21 @@ if TYPE_CHECKING:
 
 
 def from_catalog(
-    spark: SparkSession,
-    dataset: str,
-    splits: Sequence[str],
-    schema: TableSchema,
-    *,
-    source: str | None,
-    cache: str | None,
+    spark: SparkSession, choice: Choice, splits: Sequence[str], layout: Layout
 ) -> DataFrame:
-    """The splits of a dataset of the catalog, through ``format("mnist")``. Downloads nothing yet.
-
-    Args:
-        dataset: its name.
-        source, cache: as in :class:`~mnist_spark.opendatasets.tabular.TabularDataset`.
-    """
+    """Some splits of a dataset of the catalog, by ``format("mnist")``. Downloads nothing yet."""
     from mnist_spark.spark.formats import register
 
     register(spark)
-    options = {"dataset": dataset, "split": ",".join(splits), "layout": str(schema.layout)}
-    options |= {} if source is None else {"source": source}
-    options |= {} if cache is None else {"cache": cache}
-    return spark.read.format("mnist").options(**options).load()
+    options = {
+        "dataset": choice.dataset.name,
+        "split": ",".join(splits),
+        "layout": str(layout),
+        "source": choice.source,
+        "cache": choice.cache,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return spark.read.format("mnist").options(**given).load()
 
 
 def from_payloads(
@@ -86,12 +81,7 @@ def from_payloads(
 
 
 def where(frame: DataFrame, firsts: Mapping[str, int], rows: Selection) -> DataFrame:
-    """The frame's rows that the selection keeps.
-
-    Args:
-        frame: with the columns ``split`` and ``index``.
-        firsts: the position of each split's first record.
-    """
+    """The frame's rows that the selection keeps. ``firsts``: positions of splits' first records."""
     cases = " ".join(f"WHEN '{name}' THEN {first}" for name, first in firsts.items())
     return frame.where(rows.sql(f"(CASE `split` {cases} END + BIGINT(`index`))"))
 

@@ -9,30 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import check_file
-from mnist_spark.download.fetch import Fetched, fetch
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.download.fetch import fetch
+from mnist_spark.download.file import Fetched
+from mnist_spark.errors import MnistSparkError, os_errors
+from mnist_spark.opendatasets.card import card
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.mount import Mount, temporary_folder
 from mnist_spark.storage.replacing import replacing
 
 
 @dataclass(frozen=True, repr=False)
-class FileDataset:
-    """The published files of some splits. Lazy and immutable.
-
-    Attributes:
-        splits: names, in the order of the files: images and labels of each.
-        source: folder or base URL instead of the catalog's mirrors.
-        cache: cache folder; None: ``$MNIST_SPARK_CACHE`` or the platform's.
-    """
-
-    dataset: catalog.Dataset
-    splits: tuple[str, ...]
-    source: str | None = None
-    cache: str | None = None
+class FileDataset(Choice):
+    """The published files of some splits: images and labels of each. Lazy and immutable."""
 
     def __repr__(self) -> str:
         # Not the source, which may have a token in it.
@@ -40,8 +30,6 @@ class FileDataset:
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        from mnist_spark.opendatasets.card import card
-
         return card(self, {"Files": ", ".join(self.to_path())})
 
     def to_path(self) -> list[str]:
@@ -80,8 +68,7 @@ class FileDataset:
                 file=", ".join(map(str, existing)),
                 hint="overwrite=True replaces it",
             )
-        inputs = Inputs.chosen(self.source, self.cache)
-        fetched = fetch(self.dataset, self.dataset.select(self.splits), inputs)
+        fetched = fetch(self.dataset, self.selected, self.inputs)
         for file, path in zip(self._files(), paths, strict=True):
             _copy(fetched[file.name], file, path)
         return [str(path) for path in paths]
@@ -95,15 +82,15 @@ class FileDataset:
         Returns:
             a context manager, mounted within its ``with`` block or from ``start()`` to ``stop()``.
         """
-        return Mount(self.dataset, self.splits, self.source, self.cache, mount_point)
+        return Mount(self, mount_point)
 
     def _files(self) -> list[File]:
-        return [file for split in self.dataset.select(self.splits) for file in split.files]
+        return [file for split in self.selected for file in split.files]
 
 
 def _copy(fetched: Fetched, file: File, path: Path) -> None:
     """Copies a file to a path, at once and only if the copy is right."""
-    try:
+    with os_errors(MnistSparkError, "cannot write the file", file=path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as target:
             # A source may have it in the other form: its name shall be true all the same.
@@ -116,10 +103,6 @@ def _copy(fetched: Fetched, file: File, path: Path) -> None:
             target.flush()
             expected = fetched.file if same else File(file.name, file.payload_size)
             check_file(Path(target.name), expected)
-    except OSError as error:
-        raise MnistSparkError(
-            "cannot write the file", file=path, got=error.strerror or error
-        ) from error
 
 
 def _convert(path: Path, target: IO[bytes], *, compress: bool) -> None:

@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import IO, Self
 from uuid import uuid4
 
-from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MountError
+from mnist_spark.opendatasets.choice import Choice
 
 READY = b"mounted\n"
 FAILED = "cannot open"
@@ -45,10 +45,7 @@ _log = logging.getLogger(__name__)
 class Request:
     """What is to be served. It travels through a pipe: sources may have a token in them."""
 
-    dataset: catalog.Dataset
-    splits: tuple[str, ...]
-    source: str | None
-    cache: str | None
+    choice: Choice
     mount_point: str
 
 
@@ -62,17 +59,10 @@ class Mount:
         mount_point: the folder's absolute path.
     """
 
-    def __init__(
-        self,
-        dataset: catalog.Dataset,
-        splits: tuple[str, ...],
-        source: str | None,
-        cache: str | None,
-        mount_point: str | os.PathLike[str] | None,
-    ) -> None:
+    def __init__(self, choice: Choice, mount_point: str | os.PathLike[str] | None) -> None:
         folder = Path(mount_point or temporary_folder()).expanduser().absolute()
         self.mount_point = str(folder)
-        self._request = Request(dataset, splits, source, cache, self.mount_point)
+        self._request = Request(choice, self.mount_point)
         self._server: subprocess.Popen[bytes] | None = None
         self._made = False
         self._heard: list[str] = []

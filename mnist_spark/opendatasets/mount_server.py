@@ -20,8 +20,8 @@ from typing import Any
 
 from mnist_spark.catalog.dataset import File, Split
 from mnist_spark.download.fetch import fetch
-from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError, MnistSparkError
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.mount import FAILED, GRACE_SECONDS, READY, Request
 
 try:
@@ -35,13 +35,11 @@ class Files:
 
     use_ns = True  # times are whole nanoseconds
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._inputs = Inputs.chosen(request.source, request.cache)
+    def __init__(self, choice: Choice) -> None:
+        self._dataset = choice.dataset
+        self._inputs = choice.inputs
         self._files: dict[str, tuple[Split, File]] = {
-            f"/{file.name}": (split, file)
-            for split in request.dataset.select(request.splits)
-            for file in split.files
+            f"/{file.name}": (split, file) for split in choice.selected for file in split.files
         }
         self._sizes = {path: file.size for path, (_, file) in self._files.items()}
         self._folder = os.getcwd()  # noqa: PTH109
@@ -81,14 +79,9 @@ class Files:
         """Fetches and checks the file. The kernel refuses to open it for writing."""
         self._check(path)
         split, file = self._files[path]
-        request = self._request
+        alone = replace(split, images=file, labels=file)
         try:
-            fetched = fetch(
-                request.dataset,
-                [replace(split, images=file, labels=file)],  # this file alone
-                self._inputs,
-            )
-            found = fetched[file.name]
+            found = fetch(self._dataset, [alone], self._inputs)[file.name]
             if found.file.gzipped != file.gzipped:
                 # Its size isn't the one that the kernel was told.
                 raise IntegrityError("not in its published form", file=found.path)
@@ -117,14 +110,14 @@ def main() -> None:
     """Serves the request on standard input until that is closed or the process that sent it ends.
 
     Prints ``READY`` when the folder is mounted, and on standard error a line that begins with
-    ``FAILED`` for each file that could not be had.
+    ``FAILED`` for each file that it could not get.
     """
     request: Request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with _watchdog(request.mount_point):
         try:
             mfusepy.FUSE(
-                Files(request),
+                Files(request.choice),
                 request.mount_point,
                 foreground=True,
                 fsname="mnist-spark",

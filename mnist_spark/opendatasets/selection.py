@@ -114,11 +114,7 @@ class Selection:
         return self._with(draw), self._with(replace(draw, below=False))
 
     def sql(self, position: str) -> str:
-        """The selection as a condition of Spark SQL.
-
-        Args:
-            position: an expression of type bigint.
-        """
+        """The selection as a condition of Spark SQL on ``position``, which is a bigint."""
         bounds = f"{position} >= {self.start} AND {position} < {self.stop}"
         return " AND ".join([bounds, *(draw.sql(position) for draw in self.draws)])
 

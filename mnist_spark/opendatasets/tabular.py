@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.read import Values
 from mnist_spark.opendatasets import dataframe, export
+from mnist_spark.opendatasets.card import card
+from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.columns import Columns, PlacedPairs
 from mnist_spark.opendatasets.selection import Selection
 from mnist_spark.spark import session
@@ -27,24 +28,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class TabularDataset:
+class TabularDataset(Choice):
     """Records as rows: the pixel columns ``0``, ``1`` …, then the label. Lazy and immutable.
 
     Every method that chooses rows or columns returns another dataset; rows and columns keep their
     order. Nothing is downloaded before a ``to_…`` method is called.
 
     Attributes:
-        splits: names, in the order of the rows.
-        source: folder or base URL instead of the catalog's mirrors.
-        cache: cache folder; None: ``$MNIST_SPARK_CACHE`` or the platform's.
         rows: which of the splits' rows; None: all.
         columns: names of the columns; None: all.
     """
 
-    dataset: catalog.Dataset
-    splits: tuple[str, ...]
-    source: str | None = None
-    cache: str | None = None
     rows: Selection | None = None
     columns: tuple[str, ...] | None = None
 
@@ -56,8 +50,6 @@ class TabularDataset:
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        from mnist_spark.opendatasets.card import card
-
         positions = self._selection.positions()
         facts = {"Rows": f"{len(positions):,} × {len(self._columns.names)} columns"}
         return card(self, facts, positions)
@@ -132,8 +124,8 @@ class TabularDataset:
         Chosen rows are a filter that the executors apply; no row passes through the driver. With
         Spark Connect this process downloads and checks the files now, and their bytes travel to
         the executors within the plan: the server needs neither the files nor the internet. The
-        same holds for a dataset that is described in a ``.toml`` file. Else the driver downloads
-        once the DataFrame is used.
+        same holds for a dataset that is described in a ``.toml`` file. In other cases the driver
+        downloads once the DataFrame is used.
 
         Args:
             spark: session, classic or Connect; default: the active one, else an embedded local one.
@@ -141,7 +133,7 @@ class TabularDataset:
         Raises:
             SparkError: no session could be started.
             UsageError: the chosen rows are too many bytes for a plan.
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         spark = spark or session.session()
         # There is no column pruning: without pixels this decodes one column in place of hundreds.
@@ -149,9 +141,7 @@ class TabularDataset:
         schema, firsts = catalog_schema(self.dataset, layout), self._firsts()
         published = catalog.datasets().get(self.dataset.name) == self.dataset
         if published and not session.is_connect(spark):
-            frame = dataframe.from_catalog(
-                spark, self.dataset.name, [*firsts], schema, source=self.source, cache=self.cache
-            )
+            frame = dataframe.from_catalog(spark, self, [*firsts], schema.layout)
         else:
             frame = dataframe.from_payloads(spark, self._pairs(), schema, self._selection)
         if self.rows is not None:
@@ -168,7 +158,7 @@ class TabularDataset:
 
         Raises:
             UsageError: a type that doesn't hold all values.
-            MnistSparkError: pandas is missing, or a file could not be had or is wrong.
+            MnistSparkError: pandas is missing, or a file is wrong or no source has it.
         """
         return self._columns.frame(self._pairs, self._selection.positions(), dtype)
 
@@ -176,7 +166,7 @@ class TabularDataset:
         """The rows as a pyarrow.Table of the table's types (int16), a contiguous array per column.
 
         Raises:
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         return self._columns.table(self._pairs(), self._selection.positions())
 
@@ -189,7 +179,7 @@ class TabularDataset:
 
         Raises:
             UsageError: columns have been dropped.
-            MnistSparkError: a file could not be had or is wrong.
+            MnistSparkError: a file is wrong or no source has it.
         """
         return self._columns.arrays(self._pairs, self._selection.positions())
 
@@ -204,7 +194,7 @@ class TabularDataset:
 
         Raises:
             MnistSparkError: the folder has something in it or can't be written, or a file of the
-                dataset could not be had or is wrong.
+                dataset is wrong or no source has it.
         """
         return export.write_parquet(path, self._tables(export.PARQUET_BYTES))
 
@@ -214,13 +204,13 @@ class TabularDataset:
 
     @property
     def _selection(self) -> Selection:
-        records = (split.records for split in self.dataset.select(self.splits))
+        records = (split.records for split in self.selected)
         return self.rows or Selection(0, sum(records))
 
     def _firsts(self) -> dict[str, int]:
         """The splits that may have chosen rows, at least one, each with its first position."""
         firsts, first, rows = {}, 0, self._selection
-        for split in self.dataset.select(self.splits):
+        for split in self.selected:
             if rows.start < first + split.records and first < rows.stop:
                 firsts[split.name] = first
             first += split.records
@@ -237,8 +227,7 @@ class TabularDataset:
             the splits that may have chosen rows, each with its first position.
         """
         firsts = self._firsts()
-        inputs = Inputs.chosen(self.source, self.cache)
-        prepared = prepare(self.dataset, self.dataset.select(firsts), inputs)
+        prepared = prepare(self.dataset, self.dataset.select(firsts), self.inputs)
         return [(firsts[split.name], split.pair) for split in prepared]
 
     def _tables(self, batch_bytes: int) -> Iterator[pa.Table]:

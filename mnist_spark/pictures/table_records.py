@@ -12,7 +12,7 @@ from mnist_spark.errors import TableError
 from mnist_spark.pictures.records import Bytes, Positions, Records
 from mnist_spark.table.pixels import PixelColumns, plain
 from mnist_spark.table.properties import DATASET
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 
 _GAP_RECORDS = 1 << 16

@@ -9,23 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.replacing import replacing
-from mnist_spark.storage.urls import is_url, shown
+from mnist_spark.storage.urls import below, is_url, shown
 
 _NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 
 
 def stage(payload: Path, sha256: str, location: str) -> str:
-    """Puts a payload into the staging location, unless it's there.
+    """Puts a verified payload into the staging location, unless it's there.
 
     Args:
-        payload: the decompressed file on the driver's disk, verified.
-        sha256: its hex SHA-256.
         location: a folder, or a URL of cloud storage.
 
     Returns:
@@ -35,12 +34,10 @@ def stage(payload: Path, sha256: str, location: str) -> str:
         MnistSparkError: the location can't be written.
     """
     name = f"{sha256}.idx"
-    try:
+    with _os_errors(location):
         if is_url(location):
-            return _stage_remote(payload, f"{location.rstrip('/')}/{name}")
+            return _stage_remote(payload, below(location, name))
         return _stage_local(payload, sha256, Path(location).expanduser().absolute() / name)
-    except OSError as error:
-        raise _unusable(location, error) from error
 
 
 def unstage(location: str) -> list[str]:
@@ -52,16 +49,17 @@ def unstage(location: str) -> list[str]:
     Raises:
         MnistSparkError: the location can't be read or written.
     """
-    try:
+    with _os_errors(location):
         if is_url(location):
-            return _unstage_remote(location)
+            names = sorted(name for name in objects.names(location) if _NAME.fullmatch(name))
+            for name in names:
+                objects.delete(below(location, name))
+            return names
         folder = Path(location).expanduser().absolute()
         names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return names
-    except OSError as error:
-        raise _unusable(location, error) from error
 
 
 def _stage_local(payload: Path, sha256: str, path: Path) -> str:
@@ -97,17 +95,10 @@ def _stage_remote(payload: Path, url: str) -> str:
     return url
 
 
-def _unstage_remote(location: str) -> list[str]:
-    names = sorted(name for name in objects.names(location) if _NAME.fullmatch(name))
-    for name in names:
-        objects.delete(f"{location.rstrip('/')}/{name}")
-    return names
-
-
-def _unusable(location: str, error: OSError) -> MnistSparkError:
-    return MnistSparkError(
+def _os_errors(location: str) -> AbstractContextManager[None]:
+    return os_errors(
+        MnistSparkError,
         "cannot use the staging location",
         file=shown(location),
-        got=error.strerror or error,
         hint="Name a folder that all nodes mount, or a URL, with --staging",
     )

@@ -61,11 +61,7 @@ def to_json(tasks: Iterable[RangeTask]) -> str:
 
 
 def from_json(text: str) -> list[RangeTask]:
-    """The tasks that :func:`to_json` has described.
-
-    Raises:
-        UsageError: something else.
-    """
+    """The tasks that :func:`to_json` has described."""
     try:
         tasks = [from_values(values) for values in json.loads(text)]
         return [RangeTask(t.records, _bytes(t.images), _bytes(t.labels)) for t in tasks]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mnist_spark.errors import IdxError, UsageError, one_of
+from mnist_spark.errors import UsageError, one_of
 from mnist_spark.idx.format import Header, open_payload
+from mnist_spark.idx.read import iter_records
 from mnist_spark.ranges.plan import MAX_RANGE_BYTES, RecordRange
 from mnist_spark.ranges.task import PayloadSlice, RangeTask
 from mnist_spark.storage.urls import shown
@@ -36,8 +37,6 @@ MAX_INLINE_BYTES = 64 << 20
 
 AUTO_INLINE_BYTES = 512 << 20
 """Payloads that ``auto`` lets travel inside tasks. Larger ones want a staging location."""
-
-_CHUNK_BYTES = 1 << 20
 
 
 class Transport(StrEnum):
@@ -181,12 +180,6 @@ def _range_digest(path: str, header: Header, records: RecordRange) -> str:
 
 def _elements(path: str, header: Header, records: RecordRange) -> Iterator[bytes]:
     """The bytes of a range's elements, in chunks."""
-    left = records.records * header.record_size
     with open(path, "rb") as stream:
-        stream.seek(header.size + records.start * header.record_size)
-        while left:
-            chunk = stream.read(min(_CHUNK_BYTES, left))
-            if not chunk:
-                raise IdxError("the payload was cut short", file=path, record_range=str(records))
-            left -= len(chunk)
-            yield chunk
+        for _, chunk in iter_records(stream, header, path, records.start, records.stop):
+            yield chunk.tobytes()

@@ -1,13 +1,5 @@
 """Keeps tables fresh: many tables, described in one TOML file, by one command that can be repeated.
 
-::
-
-    config ─→ source ─→ decide ─→ run ─→ report, metrics
-     what      what the   is the    one    what happened,
-     tables    source     table     table  to whom it
-               now has    as it     after  may concern
-                          should    the
-                          be        other
-
-Nothing is written without need, and nothing is imported or started for tables that need nothing.
+In: a config. Out: tables, each written only if it must be, a report and metrics.
+Runs on the driver. The data goes config → source → decide → run → report, metrics.
 """

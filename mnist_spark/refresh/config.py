@@ -18,8 +18,6 @@ from mnist_spark.table.write import Format, Writer
 MIN_RETENTION_DAYS = 7
 """Delta Lake's own safe limit: younger files may belong to a transaction that is under way."""
 
-DEFAULT_MAX_MB = 1024
-
 
 @dataclass(frozen=True)
 class CustomFile:
@@ -39,7 +37,7 @@ class CustomFile:
         return bool(scheme(self.url))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CustomDataset:
     """A dataset of the config's own. Shapes and counts are learned from the files' headers.
 
@@ -51,10 +49,10 @@ class CustomDataset:
 
     name: str
     title: str
-    description: str
-    licence: str
-    classes: tuple[str, ...] | None
-    max_mb: int
+    description: str = "A dataset of one's own."
+    licence: str = "not stated"
+    classes: tuple[str, ...] | None = None
+    max_mb: int = 1024
     splits: Mapping[str, tuple[CustomFile, CustomFile]]
 
 
@@ -65,9 +63,9 @@ class TableConfig:
     Attributes:
         name: what logs, reports and metrics call it.
         source: folder or base URL instead of the catalog's mirrors.
-        splits: names of splits, or ``("all",)``.
+        split: names of splits, or ``("all",)``.
         staging: folder or URL that all nodes of a cluster reach, see :func:`mnist_spark.ingest`.
-        file_mb: megabytes (10⁶) of pixels per data file; None: as ``ingest`` sees fit.
+        file_mb: megabytes (10⁶) of pixels per data file; None: ``ingest`` decides.
         retention_days: for how long old versions can be read; None: nothing is ever removed.
     """
 
@@ -75,35 +73,11 @@ class TableConfig:
     dataset: catalog.Dataset | CustomDataset
     dataset_argument: str
     target: Target
-    source: str | None
-    splits: tuple[str, ...]
-    format: Format
-    layout: Layout
-    writer: Writer
-    staging: str | None
-    file_mb: int | None
-    retention_days: int | None
-
-
-# Keys of each kind of table, and whether they are required.
-TABLE_KEYS = {
-    "dataset": True,
-    "target": True,
-    "source": False,
-    "split": False,
-    "format": False,
-    "layout": False,
-    "writer": False,
-    "staging": False,
-    "file_mb": False,
-    "retention_days": False,
-}
-DATASET_KEYS = {
-    "title": False,
-    "description": False,
-    "licence": False,
-    "classes": False,
-    "max_mb": False,
-    "splits": True,
-}
-SPLIT_KEYS = {"images": True, "labels": True, "images_sha256": False, "labels_sha256": False}
+    source: str | None = None
+    split: tuple[str, ...] = (catalog.ALL_SPLITS,)
+    format: Format = Format.DELTA
+    layout: Layout = Layout.COLUMNS
+    writer: Writer = Writer.AUTO
+    staging: str | None = None
+    file_mb: int | None = None
+    retention_days: int | None = None

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog import toml
 from mnist_spark.download.check import sha256_of
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.idx import format as idx
@@ -95,7 +94,7 @@ def describe(dataset: CustomDataset, found: Mapping[str, FoundFile]) -> str:
             )
     top = max(f.top for f in found.values())
     rows, cols = found[f"{first}-images"].header.record_shape
-    return toml.describe(
+    return catalog.describe(
         catalog.Dataset(
             name=dataset.name,
             title=dataset.title,

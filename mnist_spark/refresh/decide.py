@@ -11,7 +11,7 @@ from mnist_spark.errors import TableError
 from mnist_spark.history import Version, history
 from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.source import Source
-from mnist_spark.table.properties import Existing, check_replaceable, source_digests
+from mnist_spark.table.properties import Properties, check_replaceable, source_digests
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format
 
@@ -33,14 +33,14 @@ class Decision:
         reason: the finding behind it, for people.
         version: of the Delta table as it is; None if there is none.
         rows: per split, as far as the table was looked at.
-        digests: SHA-256 of the payloads that the table was made from, by ``split.role``.
+        sha256: of the payloads that the table was made from, by ``split.role``.
     """
 
     cause: Cause | None
     reason: str
     version: int | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
@@ -59,19 +59,19 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
     existing = _inspect(table.target, table.format)
     if existing is None:
         return Decision(Cause.MISSING, "there is no table")
-    digests = source_digests(existing.properties)
+    digests = source_digests(existing)
     versions = history(table.target.text) if table.format == Format.DELTA else []
     version = versions[0].version if versions else None
     if source.dataset is None:
         # A dry run downloads nothing, so it can't say whether the bytes differ.
-        return Decision(Cause.CHANGED, source.reason, version, digests=digests)
+        return Decision(Cause.CHANGED, source.reason, version, sha256=digests)
     check_replaceable(table.target, existing, source.dataset, table.layout, force=False)
-    if change := _change(source.dataset, table.splits, digests):
+    if change := _change(source.dataset, table.split, digests):
         cause, reason = change
-        return Decision(cause, reason, version, digests=digests)
+        return Decision(cause, reason, version, sha256=digests)
     if (unfinished := _unfinished(versions, digests)) is not None:
         reason = f"the ingest of version {unfinished} was killed before it noted its source"
-        return Decision(Cause.DAMAGED, reason, version, digests=digests)
+        return Decision(Cause.DAMAGED, reason, version, sha256=digests)
 
     from mnist_spark.verify import verify
 
@@ -88,11 +88,11 @@ def decide(table: TableConfig, source: Source, *, deep: bool) -> Decision:
         # may as well be the network, and nothing is rewritten for that.
         if table.target.local is None:
             raise
-        return Decision(Cause.DAMAGED, str(error), version, digests=digests)
+        return Decision(Cause.DAMAGED, str(error), version, sha256=digests)
     counted = {name: split.rows for name, split in report.splits.items()}
     rows = {name: n for name, n in counted.items() if n is not None}
-    # Others' splits are others' business: to write ours wouldn't mend them.
-    ours = [split.name for split in source.dataset.select(table.splits)]
+    # A problem in a split that this table doesn't write isn't mended by writing it.
+    ours = [split.name for split in source.dataset.select(table.split)]
     whole = len(ours) == len(source.dataset.splits)
     problems = [p for p in report.problems if whole or p.split is None or p.split in ours]
     if not problems:
@@ -133,7 +133,7 @@ def _unfinished(versions: Sequence[Version], digests: Mapping[str, str]) -> int 
     return latest.version
 
 
-def _inspect(target: Target, table_format: Format) -> Existing | None:
+def _inspect(target: Target, table_format: Format) -> Properties | None:
     """What the table says of itself; None if there is none."""
     if table_format == Format.PARQUET:
         from mnist_spark.table import parquet

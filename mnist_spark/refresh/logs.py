@@ -21,10 +21,11 @@ from typing import IO
 FORMATS = ("text", "json")
 
 _LOGGER = "mnist_spark"
+_log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
-def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
+def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
     """Logs an event.
 
     Args:
@@ -32,7 +33,7 @@ def event(logger: logging.Logger, level: int, name: str, /, **fields: object) ->
         fields: details; those that are None are left out.
     """
     given = {key: value for key, value in fields.items() if value is not None}
-    logger.log(level, "%s", name, extra={"event": name, "fields": given})
+    _log.log(level, "%s", name, extra={"event": name, "fields": given})
 
 
 def configure(style: str, stream: IO[str] | None = None) -> None:

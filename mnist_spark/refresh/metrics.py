@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mnist_spark.download import cache as caching
-from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.errors import MnistSparkError, UsageError, os_errors
 from mnist_spark.refresh.report import Outcome, RefreshReport
 
 _RUN, _TABLE = "mnist_spark_refresh_last_run", "mnist_spark_table"
@@ -50,11 +50,7 @@ def check_available() -> None:
 
 
 def write(path: Path, report: RefreshReport) -> None:
-    """Writes the file, whole or not at all. What the old one says of earlier successes stays.
-
-    Raises:
-        MnistSparkError: it can't be written.
-    """
+    """Writes the file, whole or not at all. What the old one says of earlier successes stays."""
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
     registry = CollectorRegistry()
@@ -64,29 +60,26 @@ def write(path: Path, report: RefreshReport) -> None:
         for values, value in samples.items():
             (metric.labels(*values) if labels else metric).set(value)
 
-    try:
-        with caching.locked(path):
-            old = _read(path)
-            stamps, rows, versions = (_kept(old, name, report) for name in _KEPT)
-            for table in report.tables:
-                if table.outcome == Outcome.FAILED:
-                    continue
-                stamps[table.table,] = report.finished
-                rows |= {(table.table, split): n for split, n in (table.rows or {}).items()}
-                if table.version is not None:
-                    versions[table.table,] = table.version
-            passed: _Samples = {(t.table,): t.outcome != Outcome.FAILED for t in report.tables}
-            seconds: _Samples = {(t.table,): t.seconds for t in report.tables}
-            gauge(f"{_RUN}_timestamp_seconds", "End of the last refresh", {(): report.finished}, ())
-            gauge(f"{_RUN}_success", "1 if no table failed", {(): report.ok}, ())
-            gauge(_SUCCESS, "When the table was last found or made right", stamps)
-            gauge(f"{_TABLE}_last_run_success", "1 unless the table failed", passed)
-            gauge(f"{_TABLE}_last_run_seconds", "Seconds that the table took", seconds)
-            gauge(_ROWS, "Rows of the table", rows, ("table", "split"))
-            gauge(_VERSION, "Version of the Delta table", versions)
-            write_to_textfile(str(path), registry)
-    except OSError as error:
-        raise MnistSparkError("cannot write the metrics", file=path, got=error.strerror) from error
+    with os_errors(MnistSparkError, "cannot write the metrics", file=path), caching.locked(path):
+        old = _read(path)
+        stamps, rows, versions = (_kept(old, name, report) for name in _KEPT)
+        for table in report.tables:
+            if table.outcome == Outcome.FAILED:
+                continue
+            stamps[table.table,] = report.finished
+            rows |= {(table.table, split): n for split, n in (table.rows or {}).items()}
+            if table.version is not None:
+                versions[table.table,] = table.version
+        passed: _Samples = {(t.table,): t.outcome != Outcome.FAILED for t in report.tables}
+        seconds: _Samples = {(t.table,): t.seconds for t in report.tables}
+        gauge(f"{_RUN}_timestamp_seconds", "End of the last refresh", {(): report.finished}, ())
+        gauge(f"{_RUN}_success", "1 if no table failed", {(): report.ok}, ())
+        gauge(_SUCCESS, "When the table was last found or made right", stamps)
+        gauge(f"{_TABLE}_last_run_success", "1 unless the table failed", passed)
+        gauge(f"{_TABLE}_last_run_seconds", "Seconds that the table took", seconds)
+        gauge(_ROWS, "Rows of the table", rows, ("table", "split"))
+        gauge(_VERSION, "Version of the Delta table", versions)
+        write_to_textfile(str(path), registry)
 
 
 def _kept(old: Mapping[str, _Samples], name: str, report: RefreshReport) -> _Samples:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import re
-import tomllib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,18 @@ from urllib.parse import urlsplit
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
+from mnist_spark.catalog.toml_reader import InvalidError, Keys, Read, TomlReader
+from mnist_spark.download.inputs import parse_source
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh.config import (
-    DATASET_KEYS,
-    DEFAULT_MAX_MB,
     MIN_RETENTION_DAYS,
-    SPLIT_KEYS,
-    TABLE_KEYS,
     CustomDataset,
     CustomFile,
     TableConfig,
 )
-from mnist_spark.refresh.toml_lines import lines_of
-from mnist_spark.refresh.values import InvalidError, Keys, ValueReader
+from mnist_spark.storage.urls import is_cloud, scheme
+from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def load(path: Path) -> tuple[TableConfig, ...]:
@@ -53,102 +47,98 @@ def parse(text: str, path: Path) -> tuple[TableConfig, ...]:
     Args:
         path: for errors, and its folder for relative paths.
     """
-    try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
-        raise UsageError("the config is not TOML", file=path, got=error) from error
-    reader = ConfigReader(path, lines_of(text))
-    tables = reader.config(content)
-    if reader.errors:
-        errors = [message for _, message in sorted(reader.errors)]
-        what = errors[0] if len(errors) == 1 else f"{len(errors)} errors in the config"
-        raise UsageError(what, got="; ".join(errors) if len(errors) > 1 else None)
-    return tables
+    reader = ConfigReader(text, path)
+    return reader.read(reader.config)
 
 
-class ConfigReader(ValueReader):
-    """Reads the tree of one config."""
+class ConfigReader(TomlReader):
+    """Reads the tree of one config.
+
+    Attributes:
+        table_keys, dataset_keys, split_keys: the keys of each kind of table.
+    """
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text, path, "config", UsageError)
+        self._folder = path.absolute().parent
+        self._customs: Mapping[str, CustomDataset] = {}
+        self._custom_names: list[str] = []
+        self.table_keys: Mapping[str, Read[Any]] = {
+            "dataset": self._dataset,
+            "target": self._target,
+            "source": self._folder_or_url,
+            "split": self._split_names,
+            "format": self.one_of(Format),
+            "layout": self.one_of(Layout),
+            "writer": self.one_of(Writer),
+            "staging": self._staging,
+            "file_mb": self.count(1),
+            "retention_days": self.count(MIN_RETENTION_DAYS),
+        }
+        self.dataset_keys: Mapping[str, Read[Any]] = {
+            "title": self.text,
+            "description": self.text,
+            "licence": self.text,
+            "classes": self._classes,
+            "max_mb": self.count(1),
+            "splits": self._splits,
+        }
+        sha256 = self.matching("[0-9A-Fa-f]{64}", "64 hex digits, the file's SHA-256")
+        self.split_keys: Mapping[str, Read[str]] = {
+            **dict.fromkeys(("images", "labels"), self._file),
+            **dict.fromkeys(("images_sha256", "labels_sha256"), sha256),
+        }
 
     def config(self, content: Mapping[str, Any]) -> tuple[TableConfig, ...]:
-        """The tables of the config; what is wrong is in ``errors``."""
-        self.check_keys((), content, {"tables": True, "datasets": False})
-        customs = dict(self.each(("datasets",), content.get("datasets", {}), self._dataset))
-        named = content.get("datasets")
-        datasets = list(named) if isinstance(named, Mapping) else []
-        tables = dict(
-            self.each(
-                ("tables",),
-                content.get("tables", {}),
-                lambda where, name, table: self._table(where, name, table, customs, datasets),
-            )
-        )
-        if content.get("tables") == {}:
-            self.note(("tables",), "no tables", expected="[tables.NAME]")
+        """The tables of the config."""
+        # Datasets first, as tables name them.
+        keys = {"datasets": self._custom_datasets, "tables": self._tables}
+        tables: tuple[TableConfig, ...] = self.values((), content, keys, ["tables"])["tables"]
+        return tables
+
+    # --- Tables ---------------------------------------------------------------------------------
+
+    def _tables(self, where: Keys, value: Any) -> tuple[TableConfig, ...]:
+        if value == {}:
+            raise self.invalid(where, "no tables, expected [tables.NAME]")
+        tables = tuple(self.each(where, value, self._table).values())
         targets: dict[str, str] = {}
-        for name, table in tables.items():
-            other = targets.setdefault(table.target.text, name)
-            if other != name:
-                self.note(("tables", name, "target"), f"is the target of [tables.{other}] too")
-        return tuple(tables.values())
+        for table in tables:
+            other = targets.setdefault(table.target.text, table.name)
+            if other != table.name:
+                self.note((*where, table.name, "target"), f"is the target of [tables.{other}] too")
+        return tables
 
-    def _table(
-        self,
-        where: Keys,
-        name: str,
-        table: Mapping[str, Any],
-        customs: Mapping[str, CustomDataset],
-        named: list[str],
-    ) -> TableConfig:
-        before = len(self.errors)
-        self.check_keys(where, table, TABLE_KEYS)
-        get = functools.partial(self.get, where, table)
-        target = get("target", self.target)
-        source = get("source", self.folder_or_url)
-        kind = get("format", self.one_of(Format), Format.DELTA)
-        layout = get("layout", self.one_of(Layout), Layout.COLUMNS)
-        writer = get("writer", self.one_of(Writer), Writer.AUTO)
-        staging = get("staging", self.staging)
-        file_mb = get("file_mb", self.count(1))
-        retention = get("retention_days", self.count(MIN_RETENTION_DAYS))
-        dataset = get("dataset", lambda at, value: self._find(at, value, customs, named))
-        if kind == Format.PARQUET and retention is not None:
-            self.note((*where, "retention_days"), "a Parquet table keeps no old versions")
-        if isinstance(dataset, CustomDataset) and source is not None:
-            self.note(
-                (*where, "source"), f"the files' places are in [datasets.{dataset.name}] already"
-            )
-        splits = get("split", lambda at, value: self._splits(at, value, dataset), ("all",))
-        if len(self.errors) > before or dataset is None:
-            raise InvalidError
-        return TableConfig(
-            name=name,
-            dataset=dataset,
-            dataset_argument=self._dataset_argument(str(table["dataset"])),
-            target=target,
-            source=source,
-            splits=splits,
-            format=kind,
-            layout=layout,
-            writer=writer,
-            staging=staging,
-            file_mb=file_mb,
-            retention_days=retention,
+    def _table(self, where: Keys, name: str, content: Mapping[str, Any]) -> TableConfig:
+        argument = self._dataset_argument(str(content.get("dataset")))
+        table = self.record(
+            TableConfig, where, content, self.table_keys, name=name, dataset_argument=argument
         )
+        if table.format == Format.PARQUET and table.retention_days is not None:
+            self.note((*where, "retention_days"), "a Parquet table keeps no old versions")
+        if isinstance(table.dataset, CustomDataset) and table.source is not None:
+            place = f"[datasets.{table.dataset.name}]"
+            self.note((*where, "source"), f"the files' places are in {place} already")
+        if isinstance(table.dataset, CustomDataset):
+            valid = [catalog.ALL_SPLITS, *table.dataset.splits]
+        else:
+            valid = [catalog.ALL_SPLITS, *(split.name for split in table.dataset.splits)]
+        for split in table.split:
+            if split not in valid:
+                raise self.unknown((*where, "split"), "unknown split", split, valid)
+        return table
 
-    def _find(
-        self, where: Keys, value: Any, customs: Mapping[str, CustomDataset], named: list[str]
-    ) -> catalog.Dataset | CustomDataset:
+    def _dataset(self, where: Keys, value: Any) -> catalog.Dataset | CustomDataset:
         name = self.text(where, value)
-        if name in customs:
-            return customs[name]
-        if name in named:
+        if name in self._customs:
+            return self._customs[name]
+        if name in self._custom_names:
             raise InvalidError  # its own errors are noted
         if not name.endswith(".toml"):
             if name in catalog.datasets():
                 return catalog.datasets()[name]
-            raise self.unknown(
-                where, "unknown dataset", name, [*named, *catalog.datasets()], "or a .toml file"
-            )
+            valid = [*self._custom_names, *catalog.datasets()]
+            raise self.unknown(where, "unknown dataset", name, valid, "or a .toml file")
         try:
             found = catalog.find(self._dataset_argument(name))
         except MnistSparkError as error:
@@ -165,74 +155,81 @@ class ConfigReader(ValueReader):
 
     def _dataset_argument(self, dataset: str) -> str:
         """What ``ingest`` takes as the dataset."""
-        return self.absolute(dataset) if dataset.endswith(".toml") else dataset
+        return self._absolute(dataset) if dataset.endswith(".toml") else dataset
 
-    def _splits(
-        self, where: Keys, value: Any, dataset: catalog.Dataset | CustomDataset | None
-    ) -> tuple[str, ...]:
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not names:
-            raise self.invalid(where, "expected a split's name or a list of them")
-        if isinstance(dataset, CustomDataset):
-            valid = list(dataset.splits)
-        else:
-            valid = [split.name for split in dataset.splits] if dataset else []
-        for name in names:
-            if dataset is not None and name not in (catalog.ALL_SPLITS, *valid):
-                raise self.unknown(where, "unknown split", name, [catalog.ALL_SPLITS, *valid])
-        return tuple(names)
+    def _split_names(self, where: Keys, value: Any) -> tuple[str, ...]:
+        return (value,) if isinstance(value, str) else self.strings(where, value)
 
     # --- Datasets -------------------------------------------------------------------------------
 
-    def _dataset(self, where: Keys, name: str, table: Mapping[str, Any]) -> CustomDataset:
+    def _custom_datasets(self, where: Keys, value: Any) -> None:
+        self._custom_names = list(value) if isinstance(value, Mapping) else []
+        self._customs = self.each(where, value, self._custom_dataset)
+
+    def _custom_dataset(self, where: Keys, name: str, content: Mapping[str, Any]) -> CustomDataset:
         if name in catalog.datasets():
             raise self.invalid(where, "the catalog has a dataset of this name")
-        before = len(self.errors)
-        self.check_keys(where, table, DATASET_KEYS)
-        get = functools.partial(self.get, where, table)
-        title = get("title", self.text, name)
-        description = get("description", self.text, "A dataset of one's own.")
-        licence = get("licence", self.text, "not stated")
-        classes = get("classes", self._classes)
-        max_mb = get("max_mb", self.count(1), DEFAULT_MAX_MB)
-        place = (*where, "splits")
-        content = table.get("splits", {})
-        splits = dict(self.each(place, content, self._split))
-        if content == {} and "splits" in table:
-            self.note(place, "no splits", expected=f"[{'.'.join(where)}.splits.NAME]")
-        if len(self.errors) > before:
-            raise InvalidError
-        return CustomDataset(name, title, description, licence, classes, max_mb, splits)
+        return self.record(CustomDataset, where, content, self.dataset_keys, name=name, title=name)
+
+    def _splits(self, where: Keys, value: Any) -> dict[str, tuple[CustomFile, CustomFile]]:
+        if value == {}:
+            raise self.invalid(where, f"no splits, expected [{'.'.join(where)}.NAME]")
+        return self.each(where, value, self._split)
 
     def _split(
-        self, where: Keys, name: str, table: Mapping[str, Any]
+        self, where: Keys, name: str, content: Mapping[str, Any]
     ) -> tuple[CustomFile, CustomFile]:
         if name == catalog.ALL_SPLITS:
             raise self.invalid(where, f"{name!r} stands for all splits, none can be called so")
-        before = len(self.errors)
-        self.check_keys(where, table, SPLIT_KEYS)
-        get = functools.partial(self.get, where, table)
-        images, labels = get("images", self._file), get("labels", self._file)
-        pins = [get(f"{role}_sha256", self._digest) for role in ("images", "labels")]
-        if len(self.errors) > before:
-            raise InvalidError
-        return CustomFile(images, pins[0]), CustomFile(labels, pins[1])
+        found = self.values(where, content, self.split_keys, ("images", "labels"))
+        pins = {role: found.get(f"{role}_sha256") for role in ("images", "labels")}
+        images, labels = (CustomFile(found[r], pin and pin.lower()) for r, pin in pins.items())
+        return images, labels
+
+    def _classes(self, where: Keys, value: Any) -> tuple[str, ...]:
+        names = self.strings(where, value)
+        if len(names) > 256:
+            raise self.invalid(where, "expected at most 256, as a label is one byte")
+        return names
+
+    # --- Paths and URLs -------------------------------------------------------------------------
+
+    def _target(self, where: Keys, value: Any) -> Target:
+        """The place of a table; a path is absolute."""
+        text = self.text(where, value)
+        try:
+            target = Target.parse(text)
+            if target.local is None or scheme(text):
+                return target
+            return Target.parse(self._absolute(text))
+        except UsageError as error:
+            raise self.invalid(where, str(error)) from error
+
+    def _folder_or_url(self, where: Keys, value: Any) -> str:
+        """A URL as it is, everything else as an absolute path."""
+        text = self.text(where, value)
+        try:
+            return str(parse_source(text if scheme(text) else self._absolute(text)))
+        except UsageError as error:
+            # The URL itself stays untold: it may carry a password.
+            raise self.invalid(where, f"expected {error.expected}") from error
+
+    def _staging(self, where: Keys, value: Any) -> str:
+        text = self._folder_or_url(where, value)
+        if scheme(text) and not is_cloud(text):
+            raise self.invalid(where, "expected a folder, or a URL of cloud storage")
+        return text
 
     def _file(self, where: Keys, value: Any) -> str:
-        text = self.folder_or_url(where, value)
-        if text.endswith("/") or not urlsplit(text).path.strip("/"):
+        text = self._folder_or_url(where, value)
+        if value.endswith("/") or not urlsplit(text).path.strip("/"):
             raise self.invalid(where, "expected the URL or path of a file")
         return text
 
-    def _digest(self, where: Keys, value: Any) -> str:
-        text = self.text(where, value).lower()
-        if not _SHA256.fullmatch(text):
-            raise self.invalid(where, "expected 64 hex digits, the file's SHA-256")
-        return text
-
-    def _classes(self, where: Keys, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise self.invalid(where, "expected a list of names")
-        if len(value) > 256:
-            raise self.invalid(where, "expected at most 256, as a label is one byte")
-        return tuple(value)
+    def _absolute(self, text: str) -> str:
+        """A path, relative to the config's folder, as an absolute one."""
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:  # what pathlib raises for ~ without a home
+            path = Path(text)
+        return os.path.normpath(self._folder / path)

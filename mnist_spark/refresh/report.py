@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 from mnist_spark.refresh import logs
 from mnist_spark.refresh.decide import Cause
-
-_log = logging.getLogger(__name__)
+from mnist_spark.table.report import Report
 
 
 class Outcome(StrEnum):
@@ -64,9 +62,8 @@ class TableReport:
         }[self.outcome]
         failed = self.outcome == Outcome.FAILED
         logs.event(
-            _log,
-            logging.ERROR if failed else logging.INFO,
             name,
+            logging.ERROR if failed else logging.INFO,
             table=self.table,
             target=self.target,
             cause=self.cause,
@@ -79,7 +76,7 @@ class TableReport:
 
 
 @dataclass(frozen=True)
-class RefreshReport:
+class RefreshReport(Report):
     """What a refresh did.
 
     Attributes:
@@ -101,7 +98,3 @@ class RefreshReport:
     def failed(self) -> list[str]:
         """Names of the tables that failed."""
         return [table.table for table in self.tables if table.outcome == Outcome.FAILED]
-
-    def to_json(self) -> str:
-        """All of it, as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,13 +62,15 @@ def refresh(
     """
     started = time.time()
     tables = load(Path(config))
-    run = _Refresh(tables, cache_folder(cache), master, deep=deep, dry_run=dry_run, debug=debug)
-    _log_event("refresh-started", config=str(config), tables=len(tables), dry_run=dry_run or None)
+    folder = cache_folder(cache)
+    sources = Sources(folder, dry_run=dry_run)
+    run = _Refresh(tables, sources, folder, master, deep, dry_run, debug)
+    logs.event("refresh-started", config=str(config), tables=len(tables), dry_run=dry_run or None)
     reports = [run.table(table) for table in tables]
     finished = time.time()
     failed = [report.table for report in reports if report.outcome == Outcome.FAILED]
     outcomes = [report.outcome for report in reports]
-    _log_event(
+    logs.event(
         "refresh-finished",
         logging.ERROR if failed else logging.INFO,
         status="failed" if failed else "ok",
@@ -84,27 +86,18 @@ def refresh(
     )
 
 
+@dataclass
 class _Refresh:
-    """What the tables of one refresh share."""
+    """What the tables of one refresh share. See :func:`refresh`."""
 
-    def __init__(
-        self,
-        tables: Sequence[TableConfig],
-        cache: Path,
-        master: str | None,
-        *,
-        deep: bool,
-        dry_run: bool,
-        debug: bool,
-    ) -> None:
-        self._tables = tables
-        self._cache = cache
-        self._master = master
-        self._deep = deep
-        self._dry_run = dry_run
-        self._debug = debug
-        self._sources = Sources(cache, dry_run=dry_run)
-        self._spark: SparkSession | None = None
+    tables: Sequence[TableConfig]
+    sources: Sources
+    cache: Path
+    master: str | None
+    deep: bool
+    dry_run: bool
+    debug: bool
+    spark: SparkSession | None = None
 
     def table(self, table: TableConfig) -> TableReport:
         """Refreshes one table. Whatever goes wrong with it is in the report."""
@@ -115,13 +108,13 @@ class _Refresh:
         try:
             with self._locked(table), session.lasting():
                 report = self._refresh(table, report)
-                if not self._dry_run:
+                if not self.dry_run:
                     report = _upkeep(table, report)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other tables don't suffer
             report = replace(
                 report, outcome=Outcome.FAILED, error=f"{type(error).__name__}: {error}"
             )
-            if self._debug:
+            if self.debug:
                 _log.error("traceback of table %s", table.name, exc_info=error)
         report = replace(report, seconds=round(time.perf_counter() - start, 3))
         report.log()
@@ -130,50 +123,43 @@ class _Refresh:
     def _refresh(self, table: TableConfig, report: TableReport) -> TableReport:
         if table.target.needs_spark:
             self._start_spark()  # `decide` uses the active session
-        source = self._sources.of(table)
-        decision = decide(table, source, deep=self._deep)
-        report = replace(
-            report,
-            outcome=Outcome.UP_TO_DATE if decision.cause is None else Outcome.WOULD_WRITE,
-            cause=decision.cause,
-            reason=decision.reason,
-            version=decision.version,
-            rows=decision.rows,
-            sha256=decision.digests,
-        )
-        if self._dry_run or decision.cause is None:
+        source = self.sources.of(table)
+        decision = decide(table, source, deep=self.deep)
+        outcome = Outcome.UP_TO_DATE if decision.cause is None else Outcome.WOULD_WRITE
+        report = replace(report, outcome=outcome, **vars(decision))
+        if self.dry_run or decision.cause is None:
             return report
-        _log_event(
+        logs.event(
             "table-writing",
             table=table.name,
             target=report.target,
             cause=decision.cause,
             reason=decision.reason,
         )
-        return write_table(table, self._sources, decision, report, self._start_spark)
+        return write_table(table, self.sources, decision, report, self._start_spark)
 
     def _start_spark(self) -> SparkSession:
         """The session of all tables, started when the first needs it, with what any needs."""
-        if self._spark is not None:
-            return self._spark
+        if self.spark is not None:
+            return self.spark
         by_spark = []
         writers = set()
-        for table in self._tables:
+        for table in self.tables:
             # A table whose writer can't be told fails in its own turn.
             with contextlib.suppress(MnistSparkError):
                 choice = choose_writer(table.writer, table.target, table.format)
                 writers.add(choice.writer)
                 if (table.format, choice.writer) == (Format.DELTA, Writer.SPARK):
                     by_spark.append(table.target.text)
-        delta = bool(by_spark) or any(table.target.needs_spark for table in self._tables)
+        delta = bool(by_spark) or any(table.target.needs_spark for table in self.tables)
         brief = not delta and writers == {Writer.COLUMNAR}
-        self._spark = session.session(self._master, delta=delta, tables=by_spark, batch=brief)
-        return self._spark
+        self.spark = session.session(self.master, delta=delta, tables=by_spark, batch=brief)
+        return self.spark
 
     @contextlib.contextmanager
     def _locked(self, table: TableConfig) -> Iterator[None]:
         """Other refreshes of the table on this machine wait."""
-        if self._dry_run:
+        if self.dry_run:
             yield
             return
         logged = False
@@ -181,17 +167,15 @@ class _Refresh:
         def log_once() -> None:
             nonlocal logged
             if not logged:
-                _log_event("table-waiting", table=table.name, reason="another refresh is at it")
+                logs.event("table-waiting", table=table.name, reason="another refresh is running")
             logged = True
 
         # No dataset of the catalog has a folder of this name: they begin with a letter or digit.
         name = hashlib.sha256(table.target.text.encode()).hexdigest()[:16]
-        path = self._cache / "@refresh" / name
+        path = self.cache / "@refresh" / name
         with contextlib.ExitStack() as stack:
-            try:
+            with caching.using(path, MnistSparkError):
                 stack.enter_context(caching.locked(path, log_once))
-            except OSError as error:
-                raise caching.unusable(MnistSparkError, error, path) from error
             yield
 
 
@@ -203,7 +187,3 @@ def _upkeep(table: TableConfig, report: TableReport) -> TableReport:
         return report
     removed = vacuum(table.target.text, timedelta(days=table.retention_days))
     return replace(report, removed_files=removed.files)
-
-
-def _log_event(name: str, level: int = logging.INFO, **fields: object) -> None:
-    logs.event(_log, level, name, **fields)

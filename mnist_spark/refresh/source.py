@@ -17,8 +17,13 @@ from mnist_spark.download import cache as caching
 from mnist_spark.download.check import check_file
 from mnist_spark.errors import DownloadError, IntegrityError
 from mnist_spark.refresh.config import CustomDataset, TableConfig
-from mnist_spark.refresh.custom_files import files_by_name, probe
-from mnist_spark.refresh.custom_version import current_version, download_version, stored_file
+from mnist_spark.refresh.custom_version import (
+    current_version,
+    download_version,
+    files_by_name,
+    probe,
+    stored_file,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +84,7 @@ class Sources:
         digest = hashlib.sha256(repr(dataset).encode()).hexdigest()[:12]
         # No dataset of the catalog has a folder of this name: they begin with a letter or digit.
         place = self._cache / "@custom" / f"{dataset.name}-{digest}"
-        try:
+        with caching.using(place, DownloadError):
             if self._dry_run:
                 return _check_source(dataset, place)[0]
             with caching.locked(place / "current"):
@@ -88,8 +93,6 @@ class Sources:
                     version = download_version(dataset, place, unchanged)
                     source = _downloaded(version, source.reason)
                 return source
-        except OSError as error:
-            raise caching.unusable(DownloadError, error, place) from error
 
 
 def _check_source(dataset: CustomDataset, place: Path) -> tuple[Source, dict[str, Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from dataclasses import replace
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 PAUSE_SECONDS = 3.0
 """A write that conflicts with another machine's is tried so often, with pauses between."""
-
-_log = logging.getLogger(__name__)
 
 
 def write_table(
@@ -67,11 +64,11 @@ def write_table(
                     reason=f"written by another refresh: {again.reason}",
                     version=again.version,
                     rows=again.rows,
-                    sha256=again.digests,
+                    sha256=again.sha256,
                 )
             if not conflict or attempt == ATTEMPTS - 1:
                 raise
-            logs.event(_log, logging.INFO, "table-conflict", table=table.name, reason=error)
+            logs.event("table-conflict", table=table.name, reason=error)
             decision = again
     images, labels = written.sources[::2], written.sources[1::2]
     return replace(
@@ -81,7 +78,7 @@ def write_table(
         rows=written.rows,
         sha256={f"{file.split}.images": file.payload_sha256 for file in images}
         | {f"{file.split}.labels": file.payload_sha256 for file in labels},
-        replaced_sha256=decision.digests,
+        replaced_sha256=decision.sha256,
     )
 
 
@@ -98,7 +95,7 @@ def _ingest(
         target=table.target.text,
         source=table.source,
         cache=source.cache,
-        split=table.splits,
+        split=table.split,
         format=table.format,
         layout=table.layout,
         writer=table.writer,
@@ -114,4 +111,4 @@ def _range_count(table: TableConfig, dataset: Dataset | None) -> int | None:
     if table.file_mb is None or dataset is None:
         return None
     size = table.file_mb * 1_000_000
-    return sum(math.ceil(s.images.payload_size / size) for s in dataset.select(table.splits))
+    return sum(math.ceil(s.images.payload_size / size) for s in dataset.select(table.split))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.datasource import DataSource
 
+MAX_MESSAGE_BYTES = 80 << 20
+"""Base64 within one plan that a Connect server accepts: its limit is 128 MiB
+(``spark.connect.grpc.maxInboundMessageSize``)."""
+
 _PICKLING = threading.Lock()
 _code: dict[Callable[..., Any], bytes] = {}
 _PACKAGE = sys.modules[__name__.partition(".")[0]]

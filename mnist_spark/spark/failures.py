@@ -74,11 +74,7 @@ def first_line(error: object) -> str:
 
 
 def from_write(error: Exception, target: str) -> MnistSparkError:
-    """The error behind a failed write of a table: a conflict, a refusal, trouble with files.
-
-    Args:
-        target: the table's path, URL or name.
-    """
+    """The error behind a failed write of a table: a conflict, a refusal, trouble with files."""
     found = from_spark(error)
     if isinstance(found, SparkError) and found.hint is None:
         return _table_error(str(error), target) or found

@@ -20,27 +20,23 @@ import atexit
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-
-import filelock
 
 from mnist_spark.download.entries import JVM_ARCHIVES
 from mnist_spark.download.inputs import cache_folder
 from mnist_spark.errors import MnistSparkError
 
 MIN_FREE_BYTES = 1 << 30
-KEPT_ARCHIVES = 3
-"""After Java or Spark has changed, this many archives stay: those used last."""
+MAKER = "mnist_spark.spark.jvm_training"
+"""The module that makes the archive, in processes of its own."""
 
-_MODULE = "mnist_spark.spark.jvm_archive"  # not __name__, which is __main__ in what it starts
-_MAKE_SECONDS = 600
-_QUIET = "-Xlog:cds*=off"
-_SEAL = b"mnist-spark"  # and the size before it, in 8 bytes
+QUIET = "-Xlog:cds*=off"
+SEAL = b"mnist-spark"
+"""The archive's end, with the size before it in 8 bytes after it."""
+
 _JAVA_VARIABLES = ("SPARK_SUBMIT_OPTS", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 _ARCHIVE_OPTIONS = ("-Xshare", "SharedArchiveFile", "ArchiveClassesAtExit")
 # They put folders on the class path, which an archive can't be made with.
@@ -48,56 +44,26 @@ _CLASS_PATH_VARIABLES = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPA
 
 
 def options(java_home: str) -> list[str]:
-    """The JVM options that use the archive; none where there is none yet, or it can't be had."""
+    """The JVM options that use the archive; none if there is no archive that it can use."""
     archive = _archive(java_home)
     if archive is None or not _trusted(archive):
         return []
     with contextlib.suppress(OSError):  # a read-only folder
-        os.utime(archive)  # says that it is in use, see KEPT_ARCHIVES
+        os.utime(archive)  # says that it is in use: those used last are kept
     return [*read_options(archive)]
 
 
 def read_options(archive: Path) -> tuple[str, ...]:
     """The options with which a JVM uses an archive that fits it, and is silent about others."""
-    return f'-XX:SharedArchiveFile="{archive}"', "-XX:+VerifySharedSpaces", _QUIET
+    return f'-XX:SharedArchiveFile="{archive}"', "-XX:+VerifySharedSpaces", QUIET
 
 
 def make_at_exit(java_home: str) -> None:
-    """Has the archive made after this process has ended, if there is none and it can be had."""
+    """Has the archive made after this process has ended, if there is none and it can be made."""
     archive = _archive(java_home)
     with contextlib.suppress(OSError):  # a folder of someone else
         if archive is not None and not archive.exists() and _can_make(archive):
             atexit.register(_start_making, archive, os.getpid())
-
-
-def make(archive: Path) -> bool:
-    """Makes the archive, unless another process does or has done so.
-
-    If this Java can't, an empty file takes its place, so that not every run tries it again
-    (``mnist-spark cache clean`` removes it).
-
-    Returns:
-        whether there is one now.
-    """
-    archive.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lock = filelock.FileLock(archive.with_name(f".{archive.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return False
-    part = archive.with_name(f".{archive.name}.{secrets.token_hex(4)}.part")
-    try:
-        for left in archive.parent.glob(f".{archive.name}.*.part"):
-            left.unlink()  # by one that was killed
-        if not archive.exists():
-            _train(part)
-            part.touch()
-            part.replace(archive)
-            remove_unused(archive.parent)
-        return _sealed(archive)
-    finally:
-        part.unlink(missing_ok=True)
-        lock.release()
 
 
 def _archive(java_home: str) -> Path | None:
@@ -115,7 +81,7 @@ def _archive(java_home: str) -> Path | None:
 
 
 def archive_name(java_home: str) -> str:
-    """Told by all that a JVM compares before it uses an archive, and Spark's version."""
+    """Named after Spark's version and all that a JVM compares before it uses an archive."""
     import pyspark
 
     spark_home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
@@ -137,7 +103,7 @@ def _trusted(archive: Path) -> bool:
     except OSError:
         return False
     ours = all(f.st_uid in (0, os.geteuid()) and not f.st_mode & 0o022 for f in facts)
-    return ours and _sealed(archive)
+    return ours and sealed(archive)
 
 
 def _can_make(archive: Path) -> bool:
@@ -162,17 +128,17 @@ def _start_making(archive: Path, process: int) -> None:
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: too late in Python's shutdown
         subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", _MODULE, "make", str(archive)],
+            [sys.executable, "-m", MAKER, "make", str(archive)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=archive.parent,
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's, for one that finds this package and has a plain session."""
     kept = {k: v for k, v in os.environ.items() if k not in _CLASS_PATH_VARIABLES}
     # What a user submits with (event logs, ports) is not for a session that they haven't asked for.
@@ -181,84 +147,12 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, (package, kept.get("PYTHONPATH"))))}
 
 
-def _train(part: Path) -> None:
-    """Runs a session whose JVM writes the classes that it has loaded into a file as it ends."""
-    dump = f'-XX:ArchiveClassesAtExit="{part}" {_QUIET}'
-    with (
-        tempfile.TemporaryDirectory(prefix="mnist-spark-jvm-") as home,
-        contextlib.suppress(subprocess.TimeoutExpired),
-    ):
-        # The JVM ends after its Python. It holds the pipe until then, and this waits for that.
-        subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", _MODULE, "train"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=home,
-            env=_environment() | {"SPARK_SUBMIT_OPTS": dump},
-            timeout=_MAKE_SECONDS,
-            check=False,
-        )
-    if part.exists():
-        _seal(part)
-
-
-def _seal(part: Path) -> None:
-    """Ends the file with its size, if the JVM came to its beginning, which it writes last."""
-    part.chmod(0o600)
-    with open(part, "r+b") as stream:
-        if any(stream.read(4)):
-            size = stream.seek(0, os.SEEK_END)
-            stream.write(_SEAL + size.to_bytes(8))
-        else:
-            stream.truncate(0)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.chmod(0o444)
-
-
-def _sealed(archive: Path) -> bool:
+def sealed(archive: Path) -> bool:
     """Whether the file has the size that it was made with."""
     try:
         with open(archive, "rb") as stream:
-            size = max(stream.seek(0, os.SEEK_END) - len(_SEAL) - 8, 0)
+            size = max(stream.seek(0, os.SEEK_END) - len(SEAL) - 8, 0)
             stream.seek(size)
-            return stream.read() == _SEAL + size.to_bytes(8)
+            return stream.read() == SEAL + size.to_bytes(8)
     except OSError:
         return False
-
-
-def _use_spark() -> None:
-    """What a run has Spark do: hand tasks to Python, write and read a table."""
-    from mnist_spark.spark import session
-
-    spark = session.session("local[2]", delta=False, batch=True)
-    from pyspark.sql.functions import udf
-
-    encode = udf(lambda number: (str(number), number), "path string, size bigint", useArrow=False)
-    rows = spark.range(0, 2, 1, 2).select(encode("id").alias("file")).collect()
-    frame = spark.createDataFrame([row["file"] for row in rows], "path string, size bigint")
-    frame.write.partitionBy("path").parquet("table")
-    spark.read.parquet("table").groupBy("path").count().toPandas()
-    spark.range(2).mapInArrow(lambda batches: batches, "id bigint").collect()
-    spark.stop()
-
-
-def remove_unused(folder: Path) -> None:
-    """Removes all archives but those that were used last."""
-    found = sorted(folder.glob("*.jsa"), key=lambda path: path.stat().st_mtime)
-    for path in found[:-KEPT_ARCHIVES]:
-        path.unlink(missing_ok=True)
-
-
-def main(action: str, *arguments: str) -> None:
-    """``make ARCHIVE`` and ``train``: the two processes that make an archive."""
-    if action == "train":
-        _use_spark()
-        return
-    os.nice(10)
-    make(Path(*arguments))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -21,9 +21,9 @@ from mnist_spark.errors import UsageError
 from mnist_spark.ranges.task import RangeTask, from_json, to_json
 from mnist_spark.ranges.transport import carry
 from mnist_spark.spark import executors, session
+from mnist_spark.spark.executors import MAX_MESSAGE_BYTES
 from mnist_spark.spark.reader import TaskReader
-from mnist_spark.spark.schema import spark_schema
-from mnist_spark.spark.tasks import DATA_FILE, MAX_MESSAGE_BYTES
+from mnist_spark.spark.schema import DATA_FILE, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -68,11 +68,7 @@ def planned(
 def rows(
     spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool
 ) -> tuple[DataFrame, Callable[[], list[TaskTrace]]]:
-    """The tasks' rows, lazily, and what tells who has decoded them once they are written.
-
-    Raises:
-        UsageError: their bytes can't travel inside the tasks.
-    """
+    """The tasks' rows, lazily, and what tells who has decoded them once they are written."""
     from pyspark.sql import Observation
     from pyspark.sql.functions import array_join, collect_set
 
@@ -93,11 +89,7 @@ def rows(
 
 
 def check_rows_inline(payload_bytes: int) -> None:
-    """Refuses a DataFrame whose bytes would fill the driver's memory.
-
-    Raises:
-        UsageError: they would.
-    """
+    """Refuses a DataFrame whose bytes would fill the driver's memory."""
     if payload_bytes > MAX_ROWS_INLINE_BYTES:
         raise _too_large("payload", MAX_ROWS_INLINE_BYTES, payload_bytes)
 

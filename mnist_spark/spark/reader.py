@@ -77,11 +77,7 @@ def plan(
 
 
 def check_options(name: str, options: Mapping[str, str], valid: Sequence[str]) -> None:
-    """Refuses options that a format doesn't have.
-
-    Raises:
-        UsageError: lists the valid ones.
-    """
+    """Refuses options that a format doesn't have."""
     unknown = [option for option in options if option not in valid]
     if unknown:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The table's columns as a Spark schema."""
+"""Spark schemas: of a table, and of what tasks tell of the files that they have written."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ _TYPES: dict[str, type[DataType]] = {
     "string": StringType,
     "binary": BinaryType,
 }
+
+DATA_FILE = (
+    "path string, size bigint, statistics string,"
+    " split string, start bigint, stop bigint, host string, executor string, seconds double"
+)
+"""The fields of :class:`mnist_spark.decode.parquet_file.DataFile` and its trace, as Spark types."""
 
 
 def spark_schema(schema: TableSchema) -> StructType:

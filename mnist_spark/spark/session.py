@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,29 @@ from mnist_spark.errors import SparkError
 from mnist_spark.spark import connector, jvm_archive
 from mnist_spark.spark.failures import first_line
 from mnist_spark.spark.java import find_java
-from mnist_spark.spark.settings import DELTA_PACKAGE, DELTA_SETTINGS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pyspark.sql import SparkSession
+
+_DELTA_PREFIXES = ("spark.jars.", "spark.sql.extensions", "spark.sql.catalog.", "spark.databricks.")
+
+
+def _defaults() -> dict[str, str]:
+    lines = resources.files(__package__).joinpath("spark-defaults.conf").read_text("utf-8")
+    pairs = (line.split(None, 1) for line in lines.splitlines() if line and line[0] != "#")
+    return {key: value.strip() for key, value in pairs}
+
+
+DELTA_SETTINGS = {k: v for k, v in _defaults().items() if k.startswith(_DELTA_PREFIXES)}
+"""What Delta Lake needs."""
+
+SETTINGS = {k: v for k, v in _defaults().items() if k not in DELTA_SETTINGS}
+"""The others."""
+
+DELTA_PACKAGE = DELTA_SETTINGS.pop("spark.jars.packages")
+"""Maven coordinates of the Delta Lake that fits the pinned Spark."""
 
 # Which Delta fits which Spark; its artifact names Spark's version since Spark 4.1. 4.4.1 for Spark
 # 4.2 asks Maven for jars that are not there.
@@ -90,8 +108,8 @@ def session(
     elif not chosen:
         os.environ["JAVA_HOME"] = find_java()
         if (master or "local").startswith("local"):
-            # Else Spark's workers would be whatever `python3` is on the PATH. On other machines
-            # it's for their owner to say.
+            # Otherwise Spark's workers would be whatever `python3` is on the PATH. On other
+            # machines it's for their owner to say.
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = dict(SETTINGS)
         java_options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] if batch else []

@@ -20,23 +20,17 @@ from mnist_spark.errors import TableError
 from mnist_spark.ranges.task import RangeTask, to_values
 from mnist_spark.ranges.transport import INLINE_RANGE_BYTES, carry
 from mnist_spark.spark import executors, session
+from mnist_spark.spark.executors import MAX_MESSAGE_BYTES
+from mnist_spark.spark.planned import PlannedFiles, planned
+from mnist_spark.spark.schema import DATA_FILE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-DATA_FILE = (
-    "path string, size bigint, statistics string,"
-    " split string, start bigint, stop bigint, host string, executor string, seconds double"
-)
-"""The fields of :class:`DataFile` and its trace, as Spark types."""
 
 WAVE_TASKS = 1_000
 WAVE_BYTES = 16 * INLINE_RANGE_BYTES
 """What one Spark job is given, so that neither the plan nor the driver's memory grows with the
 dataset: so many tasks at most, and with bytes inside of them, so many bytes before compression."""
-MAX_MESSAGE_BYTES = 80 << 20
-"""Base64 within one plan that a Connect server accepts: its limit is 128 MiB
-(``spark.connect.grpc.maxInboundMessageSize``)."""
 
 
 def write_files(
@@ -84,11 +78,11 @@ def _waves(
     limit = MAX_MESSAGE_BYTES * 3 // 4 if connect else WAVE_BYTES
     wave: list[RangeTask] = []
     total = 0
-    for planned in tasks:
-        task, size = planned, 0
+    for each in tasks:
+        task, size = each, 0
         if inline and connect:
-            task = carry(planned)
-            size = sum(len(each.data or b"") for each in (task.images, task.labels))
+            task = carry(each)
+            size = sum(len(part.data or b"") for part in (task.images, task.labels))
         elif inline:
             size = task.records.records * schema.record_bytes
         if wave and (len(wave) == WAVE_TASKS or total + size > limit):
@@ -116,6 +110,4 @@ def _write_shared(
 def _write_inline(
     spark: SparkSession, tasks: Sequence[RangeTask], schema: TableSchema, folder: str
 ) -> list[Any]:
-    from mnist_spark.spark.planned import PlannedFiles, planned
-
     return planned(spark, PlannedFiles, tasks, schema, inline=True, folder=folder).collect()

@@ -92,7 +92,7 @@ def _object_error(error: BaseException) -> ObjectError:
 
 
 def delta_reason(error: BaseException) -> str:
-    """What delta-rs says, in one line. Other errors are told by the first line of their text."""
+    """What delta-rs says, in one line; of other errors, the first line."""
     if isinstance(error, MnistSparkError):
         return str(error)
     text = re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[\d*m", "", str(error))).strip()

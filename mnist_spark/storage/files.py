@@ -1,4 +1,7 @@
-"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe."""
+"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe.
+
+An OSError from here has no secret in its message.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import IO
 
 from mnist_spark.errors import TableError
 from mnist_spark.storage.objects import delete, head, names, open_writer, read, sizes
-from mnist_spark.storage.urls import is_url
+from mnist_spark.storage.urls import below, is_url
 
 
 @contextlib.contextmanager
@@ -26,14 +29,14 @@ def new_file(folder: str, name: str, record_range: str | None = None) -> Iterato
     Raises:
         TableError: it can't be written, which names the host.
     """
-    new = open_writer(_url(folder, name)) if is_url(folder) else _new_local(folder, name)
+    new = open_writer(below(folder, name)) if is_url(folder) else _new_local(folder, name)
     try:
         with new as stream:
             yield stream
     except OSError as error:
         raise TableError(
             "cannot write the data file",
-            file=_url(folder, name),
+            file=below(folder, name),
             record_range=record_range,
             got=f"{error.strerror or error} on host {socket.gethostname()}",
         ) from error
@@ -55,31 +58,19 @@ def _new_local(folder: str, name: str) -> Iterator[IO[bytes]]:
         raise
 
 
-def _url(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"
-
-
 def read_file(folder: str, name: str, limit: int) -> bytes:
-    """The first ``limit`` bytes of a file in a table's folder.
-
-    Raises:
-        OSError: it can't be read; the message has no secret.
-    """
+    """The first ``limit`` bytes of a file in a table's folder."""
     if is_url(folder):
-        url = _url(folder, name)
+        url = below(folder, name)
         return read(url, 0, min(limit, head(url).size))
     with open(Path(folder, name), "rb") as stream:
         return stream.read(limit)
 
 
 def remove_file(folder: str, name: str) -> None:
-    """Removes a file in a table's folder.
-
-    Raises:
-        OSError: it can't be removed; the message has no secret.
-    """
+    """Removes a file in a table's folder."""
     if is_url(folder):
-        delete(_url(folder, name))
+        delete(below(folder, name))
     else:
         Path(folder, name).unlink()
 
@@ -89,9 +80,6 @@ def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
 
     Args:
         wanted: paths relative to the folder.
-
-    Raises:
-        OSError: they can't be had; the message has no secret.
     """
     if is_url(folder):
         there = sizes(folder)
@@ -104,11 +92,7 @@ def sizes_in(folder: str, wanted: Sequence[str]) -> dict[str, int]:
 
 
 def names_in(folder: str) -> list[str]:
-    """Names of what is in a table's folder; for a folder that isn't there, none.
-
-    Raises:
-        OSError: it can't be listed; the message has no secret.
-    """
+    """Names of what is in a table's folder; for a folder that isn't there, none."""
     if is_url(folder):
         return names(folder)
     try:

@@ -97,14 +97,11 @@ def for_delta_rs(url: str) -> tuple[str, dict[str, str]]:
 
     Returns:
         the options may have secrets.
-
-    Raises:
-        UsageError: the URL isn't valid.
     """
     if not is_cloud(url):
         return url, {}
     place = locate(url)
-    # Else delta-rs looks for no profile and no credentials file where there is an endpoint.
+    # Without it delta-rs looks for no profile and no credentials file where there is an endpoint.
     extra = {"aws_force_credential_load": "true"} if place.cloud == "s3" else {}
     return place.url, place.options | extra
 

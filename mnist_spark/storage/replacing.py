@@ -19,9 +19,6 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
     Args:
         durable: whether the bytes must be on disk before the file has its name.
-
-    Raises:
-        OSError: the folder can't be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

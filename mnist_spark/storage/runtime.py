@@ -20,10 +20,7 @@ _forked = False
 
 
 def load_obstore(url: str, extra: str) -> None:
-    """Imports ``obstore`` as this process may use it.
-
-    Args:
-        url, extra: for the error.
+    """Imports ``obstore`` as this process may use it. ``url`` and ``extra`` are for the error.
 
     Raises:
         UsageError: it isn't installed.
@@ -36,11 +33,7 @@ def load_obstore(url: str, extra: str) -> None:
 
 
 def require(module: str, url: str, extra: str) -> None:
-    """Imports a module of an extra; see :func:`load_obstore`.
-
-    Raises:
-        UsageError: it isn't installed.
-    """
+    """Imports a module of an extra; see :func:`load_obstore`."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -62,6 +55,15 @@ def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
     Raises:
         TimeoutError: it takes longer than so many seconds.
     """
+    return start(work).result(seconds)
+
+
+def start(work: Callable[[], _Result]) -> Future[_Result]:
+    """Has a thread do the work, which ends with the process in whatever state it is.
+
+    Not a ThreadPoolExecutor: Python waits for the executor's threads before it exits, up to the
+    time-outs if a server hangs.
+    """
     future: Future[_Result] = Future()
 
     def run() -> None:
@@ -71,7 +73,7 @@ def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return future.result(seconds)
+    return future
 
 
 def _note_fork() -> None:

@@ -105,6 +105,6 @@ def _credential_provider(cloud: str, config: dict[str, str]) -> Callable[[], Any
 
         return Boto3CredentialProvider()
     if token := config.get("azure_storage_sas_token"):
-        # Else a key in the environment goes before the URL's token.
+        # Otherwise a key in the environment goes before the URL's token.
         return lambda: {"sas_token": token, "expires_at": None}
     return None

@@ -31,6 +31,11 @@ def is_cloud(text: str) -> bool:
     return is_url(text) and scheme(text) in SCHEMES
 
 
+def below(folder: str, name: str) -> str:
+    """The URL of a name within a folder's URL."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
 def bucket_and_key(url: str) -> tuple[str, str]:
     """Both parts of ``s3://bucket/key``, as they stand there: keys are not percent-encoded."""
     bucket, _, key = url.partition("://")[2].partition("/")

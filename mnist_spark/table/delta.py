@@ -5,39 +5,24 @@ from __future__ import annotations
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.errors import TableError, os_errors
 from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import parquet
-from mnist_spark.table.properties import Existing, strange_names
+from mnist_spark.table.properties import Properties, strange_names
 from mnist_spark.table.target import MISWRITTEN, Target
 
 _SAFE_FEATURES = {"appendOnly", "invariants"}
 
 
-def place_of(target: Target) -> str:
-    """Path or URL, as delta-rs takes it.
-
-    Raises:
-        UsageError: the target is a catalog table.
-    """
-    if target.is_name:
-        raise UsageError(
-            "the writer columnar writes to folders and cloud storage only",
-            got=target,
-            hint="Use --writer spark",
-        )
-    return target.text
-
-
 def open_table(target: Target) -> DeltaTable | None:
-    """The Delta table at the target, or None if there is nothing.
+    """The Delta table at the target, which is a path or URL, or None if there is nothing.
 
     Raises:
         TableError: something else is there, or a table that delta-rs can't open.
     """
-    folder = place_of(target)
+    folder = target.text
     url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
@@ -45,11 +30,8 @@ def open_table(target: Target) -> DeltaTable | None:
         pass
     except (DeltaError, OSError) as error:
         raise TableError("cannot open the table", file=folder, got=delta_reason(error)) from error
-    try:
+    with os_errors(TableError, "cannot read the target", file=folder):
         others = strange_names(folder)
-    except OSError as error:
-        got = error.strerror or error
-        raise TableError("cannot read the target", file=folder, got=got) from error
     if others:
         raise TableError(
             "the target is not a Delta table",
@@ -82,9 +64,9 @@ def open_existing(target: Target, what: str | None = None) -> DeltaTable:
     return table
 
 
-def inspect(table: DeltaTable) -> Existing:
+def inspect(table: DeltaTable) -> Properties:
     """What an open table says of itself."""
-    return Existing(table.metadata().configuration)
+    return table.metadata().configuration
 
 
 def look(target: Target) -> tuple[str | None, DeltaTable | None]:
@@ -92,11 +74,8 @@ def look(target: Target) -> tuple[str | None, DeltaTable | None]:
 
     Returns:
         that, and the table if it can be opened.
-
-    Raises:
-        TableError: as :func:`open_table`.
     """
-    odd = sorted(MISWRITTEN & set(place_of(target)))
+    odd = sorted(MISWRITTEN & set(target.text))
     if odd:
         return f"delta-rs cannot write to a path with {' '.join(odd)}", None
     try:

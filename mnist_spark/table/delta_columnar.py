@@ -23,7 +23,7 @@ from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.options import for_delta_rs
-from mnist_spark.table.delta import inspect, open_table, place_of, table_obstacle
+from mnist_spark.table.delta import inspect, open_table, table_obstacle
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import check_replaceable, description, is_same
@@ -50,9 +50,8 @@ def write(spark: SparkSession, job: WriteJob, table: DeltaTable | None) -> Writt
     _check_writable(job, table)
     if job.target.local is not None:
         job.target.local.mkdir(parents=True, exist_ok=True)
-    folder = place_of(job.target)
-    check_reachable(spark, folder, job.probes)
-    files = write_files(spark, job.tasks, job.schema, folder, inline=job.inline)
+    check_reachable(spark, job.target.text, job.probes)
+    files = write_files(spark, job.tasks, job.schema, job.target.text, inline=job.inline)
     return Written.of_files(commit(job, files), files)
 
 
@@ -74,7 +73,7 @@ def _commit_rows(job: WriteJob, files: Sequence[DataFile]) -> tuple[DeltaTable, 
     """Returns the table, perhaps as it was before the commit, and the commit's version.
 
     delta-rs would let two overwrites of an empty table both add their rows. So a commit here
-    is for one version only; if somebody else was first, it's made anew for what they left.
+    is for one version only. If somebody else was first, it is made again on top of theirs.
     """
     if job.transaction is None:
         transaction = Transaction(_APPLICATION, time.time_ns() // 1_000_000)
@@ -153,7 +152,7 @@ def _create(job: WriteJob, schema: Schema) -> DeltaTable:
     """An empty table.
 
     deltalake's one call that creates a table with its files refuses properties of one's own, so
-    they get a commit before the data's. Killed in between, the next run goes on from there.
+    they get a commit before the data's. If a run is killed in between, the next one continues.
     """
     url, options = for_delta_rs(job.target.text)
     return DeltaTable.create(

@@ -15,7 +15,7 @@ from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.files import sizes_in
 from mnist_spark.storage.urls import is_url
 from mnist_spark.table.delta import open_existing
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, engine_errors
 from mnist_spark.table.target import Target
 
 
@@ -27,7 +27,7 @@ class DeltaReader(TableReader):
 
     def __init__(self, target: Target, version: int | None) -> None:
         self._target = target
-        with reading(target):
+        with engine_errors(target):
             self._table = open_existing(target)
             if version is not None:
                 self._table.load_as_version(version)
@@ -39,7 +39,7 @@ class DeltaReader(TableReader):
 
     def faults(self) -> list[FileFault]:
         """From the log."""
-        with reading(self._target):
+        with engine_errors(self._target):
             logged = dict(
                 zip(*(self._logged[c].to_pylist() for c in ("path", "size_bytes")), strict=True)
             )
@@ -53,7 +53,7 @@ class DeltaReader(TableReader):
 
     def rows(self) -> dict[str, int]:
         """From the log; if it has no counts, or rows are deleted within files, from the files."""
-        with reading(self._target):
+        with engine_errors(self._target):
             files, deletions = self._logged, self._deletions
         if "split" not in self.partitioned_by or len(deletions) or files["num_records"].null_count:
             return {split: extent.rows for split, extent in self.extents().items()}
@@ -69,7 +69,7 @@ class DeltaReader(TableReader):
             'SELECT CAST("split" AS VARCHAR) AS name, count(*) AS n, min("index") AS low,'
             ' max("index") AS high, count(*) - count("index") AS nulls FROM t GROUP BY "split"'
         )
-        with reading(self._target):
+        with engine_errors(self._target):
             rows = self._query(query).read_all().to_pylist()
         return {str(r["name"]): Extent(r["n"], r["low"], r["high"], r["nulls"]) for r in rows}
 
@@ -84,7 +84,7 @@ class DeltaReader(TableReader):
         names, name = ", ".join(map(_identifier, columns)), split.replace("'", "''")
         within = f'"split" = \'{name}\' AND "index" >= {start} AND "index" < {stop}'
         query = f"SELECT {names} FROM t WHERE {within}"  # noqa: S608 - all of it quoted
-        with reading(self._target):
+        with engine_errors(self._target):
             yield from self._query(query)
 
     def images(
@@ -112,7 +112,7 @@ class DeltaReader(TableReader):
     def _files(self) -> TableFiles | None:
         if self.properties.get("delta.columnMapping.mode", "none") != "none":
             return None
-        with reading(self._target):
+        with engine_errors(self._target):
             logged, deletions = self._logged.to_pylist(), self._deletions.to_pylist()
         kept = {
             unquote(urlsplit(each["filepath"]).path): deletion_bits(each["selection_vector"])

@@ -22,7 +22,7 @@ from mnist_spark.spark.schema import spark_schema
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
-    Existing,
+    Properties,
     check_replaceable,
     description,
     is_same,
@@ -57,7 +57,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     if job.transaction is not None:
         # Delta passes over a write whose number, or a later one, the table has already.
         writer = writer.option("txnAppId", NUMBERED).option("txnVersion", str(job.transaction))
-    told = existing is None or job.properties.items() <= existing.properties.items()
+    told = existing is None or job.properties.items() <= existing.items()
     if existing is None:
         _create(spark, job)
     try:
@@ -88,7 +88,7 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     return written
 
 
-def inspect(spark: SparkSession, target: Target) -> Existing | None:
+def inspect(spark: SparkSession, target: Target) -> Properties | None:
     """The table at the target, or None if there is nothing.
 
     Raises:
@@ -127,7 +127,7 @@ def inspect(spark: SparkSession, target: Target) -> Existing | None:
             got=detail and detail["format"],
             hint="Choose another target",
         )
-    return Existing(detail["properties"])
+    return dict(detail["properties"])
 
 
 _NOT_THERE = {

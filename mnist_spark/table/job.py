@@ -19,7 +19,7 @@ from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
 from mnist_spark.ranges.staging import stage
 from mnist_spark.ranges.task import RangeTask
 from mnist_spark.ranges.transport import Transport, TransportChoice, plan_tasks
-from mnist_spark.table.properties import Existing, source_digests, table_properties
+from mnist_spark.table.properties import Properties, source_digests, table_properties
 from mnist_spark.table.target import Target
 from mnist_spark.table.versions import Version
 
@@ -31,7 +31,7 @@ _SHARED = TransportChoice(Transport.SHARED, "executors read the driver's cache f
 _MAX_PROBES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WriteJob:
     """One ingest, as all writers take it.
 
@@ -51,8 +51,8 @@ class WriteJob:
     schema: TableSchema
     splits: Sequence[PreparedSplit]
     parallelism: int
-    range_count: int | None
-    force: bool
+    range_count: int | None = None
+    force: bool = False
     transport: TransportChoice = _SHARED
     staging: str | None = None
     transaction: int | None = None
@@ -120,7 +120,7 @@ class WriteJob:
         """Names of the splits to write."""
         return [split.name for split in self.splits]
 
-    def commit_metadata(self, before: Existing | None, *, writer: str) -> str:
+    def commit_metadata(self, before: Properties | None, *, writer: str) -> str:
         """JSON for the table's history: which bytes this version was made from.
 
         Args:
@@ -133,7 +133,7 @@ class WriteJob:
             for split in self.splits
             for role, payload in zip(("images", "labels"), split.payloads, strict=True)
         }
-        old = {} if before is None else source_digests(before.properties)
+        old = {} if before is None else source_digests(before)
         replaced = {key: old[key] for key in new if key in old and old[key] != new[key]}
         return json.dumps(
             {

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.pixels import PixelColumns
-from mnist_spark.table.read import TableReader, open_table
+from mnist_spark.table.read import open_table
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 
 Bytes = npt.NDArray[np.uint8]

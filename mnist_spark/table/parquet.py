@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.table.properties import Existing
+from mnist_spark.table.properties import Properties
 from mnist_spark.table.target import Target
 
 METADATA = "_mnist_spark.json"
@@ -29,7 +29,7 @@ def local_folder(target: Target) -> Path:
     return target.local.resolve()
 
 
-def inspect(target: Target) -> Existing | None:
+def inspect(target: Target) -> Properties | None:
     """The table at the target, or None if there is nothing.
 
     Raises:
@@ -38,7 +38,7 @@ def inspect(target: Target) -> Existing | None:
     path = local_folder(target)
     try:
         text = (path / METADATA).read_text("utf-8")
-        return Existing(dict(json.loads(text)["properties"]))
+        return dict(json.loads(text)["properties"])
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -49,7 +49,7 @@ def inspect(target: Target) -> Existing | None:
         raise TableError(
             "the target is not a Parquet table", file=path, hint="Choose another target"
         )
-    return Existing({})
+    return {}
 
 
 def _only_parquet(path: Path) -> bool:

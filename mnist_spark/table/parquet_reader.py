@@ -12,7 +12,7 @@ from pyarrow.fs import LocalFileSystem
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table import parquet
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, engine_errors
 from mnist_spark.table.target import Target
 
 
@@ -30,7 +30,7 @@ class ParquetReader(TableReader):
         hive = any(folder.glob("split=*"))
         self.partitioned_by = ["split"] if hive else []
         split = pa.schema([pa.field("split", pa.string())])
-        with reading(target):
+        with engine_errors(target):
             self._data: ds.FileSystemDataset = ds.dataset(
                 str(folder),
                 filesystem=LocalFileSystem(),
@@ -48,7 +48,7 @@ class ParquetReader(TableReader):
         if not self.partitioned_by:
             return {split: extent.rows for split, extent in self.extents().items()}
         counts: dict[str, int] = {}
-        with reading(self._target):
+        with engine_errors(self._target):
             for file in self._data.get_fragments():
                 split = str(ds.get_partition_keys(file.partition_expression).get("split"))
                 counts[split] = counts.get(split, 0) + file.count_rows()
@@ -57,7 +57,7 @@ class ParquetReader(TableReader):
     def extents(self) -> dict[str, Extent]:
         """Batch by batch."""
         found: dict[str, Extent] = {}
-        with reading(self._target):
+        with engine_errors(self._target):
             for batch in self._data.to_batches(columns=["split", "index"]):
                 for split, extent in _extents_of_batch(batch).items():
                     found[split] = _merged(found[split], extent) if split in found else extent

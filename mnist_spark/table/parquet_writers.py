@@ -14,30 +14,26 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from filelock import FileLock
 
-from mnist_spark.errors import TableError
+from mnist_spark.errors import TableError, os_errors
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import METADATA, inspect, local_folder
 from mnist_spark.table.probe import check_reachable
-from mnist_spark.table.properties import Existing, check_replaceable, description, is_same
+from mnist_spark.table.properties import Properties, check_replaceable, description, is_same
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
 def write_columnar(spark: SparkSession, job: WriteJob) -> Written:
-    """Executors write the files, the driver puts them in place.
-
-    Raises:
-        TableError: the target isn't one that this job may replace.
-    """
+    """Executors write the files, the driver puts them in place."""
     with replacing(job) as folder:
         check_reachable(spark, str(folder), job.probes)
         files = write_files(spark, job.tasks, job.schema, str(folder), inline=job.inline)
@@ -50,11 +46,7 @@ def write_columnar(spark: SparkSession, job: WriteJob) -> Written:
 
 
 def write_spark(spark: SparkSession, job: WriteJob) -> Written:
-    """``DataFrame.write`` fills the folder.
-
-    Raises:
-        TableError: the target isn't one that this job may replace.
-    """
+    """``DataFrame.write`` fills the folder."""
     from mnist_spark.spark.planned import rows
 
     with replacing(job) as folder:
@@ -100,12 +92,8 @@ def replacing(job: WriteJob) -> Iterator[Path]:
         lock.release()
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TableError("cannot write the table", file=path, got=error) from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return os_errors(TableError, "cannot write the table", file=path)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -116,14 +104,14 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(each)
 
 
-def _complete(new: Path, path: Path, existing: Existing | None, job: WriteJob) -> None:
+def _complete(new: Path, path: Path, existing: Properties | None, job: WriteJob) -> None:
     """Adds the splits that the job doesn't replace, and the metadata."""
     properties = job.properties
     # A table of another dataset or layout is replaced by force: its rows don't fit to ours.
     same = is_same(existing, job.dataset, job.schema.layout)
     if existing is not None and same and not job.whole:
         _keep_other_splits(path, new, job)
-        properties = dict(existing.properties) | properties
+        properties = dict(existing) | properties
     content = {"description": description(job.dataset), "properties": properties}
     (new / METADATA).write_text(json.dumps(content, indent=2), "utf-8")
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import TableError
 from mnist_spark.table.properties import DATASET, PREFIX
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 
 Bytes = npt.NDArray[np.uint8]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from mnist_spark._version import __version__
 from mnist_spark.catalog.dataset import Dataset
@@ -19,15 +19,8 @@ DATASET = PREFIX + "dataset"
 LAYOUT = PREFIX + "layout"
 
 
-@dataclass(frozen=True)
-class Existing:
-    """A table that is already there.
-
-    Attributes:
-        properties: all of the table's properties.
-    """
-
-    properties: Mapping[str, str]
+Properties: TypeAlias = Mapping[str, str]
+"""All properties of a table that is already there."""
 
 
 def table_properties(
@@ -70,14 +63,14 @@ def description(dataset: Dataset) -> str:
     return f"{made}{dataset.title}: {dataset.description} Licence: {dataset.licence}."
 
 
-def is_same(existing: Existing | None, dataset: Dataset, layout: Layout) -> bool:
+def is_same(existing: Properties | None, dataset: Dataset, layout: Layout) -> bool:
     """Whether the table's rows are of this dataset and layout."""
     wanted = {DATASET: dataset.name, LAYOUT: str(layout)}
-    return existing is not None and wanted.items() <= existing.properties.items()
+    return existing is not None and wanted.items() <= existing.items()
 
 
 def check_replaceable(
-    target: Target, existing: Existing | None, dataset: Dataset, layout: Layout, *, force: bool
+    target: Target, existing: Properties | None, dataset: Dataset, layout: Layout, *, force: bool
 ) -> None:
     """Refuses to overwrite what isn't a table of the same dataset and layout.
 
@@ -86,13 +79,12 @@ def check_replaceable(
     """
     if existing is None or force or is_same(existing, dataset, layout):
         return
-    found = existing.properties
     raise TableError(
         "the target is another table",
         file=target,
         expected=f"dataset {dataset.name}, layout {layout}",
-        got=f"dataset {found[DATASET]}, layout {found.get(LAYOUT)}"
-        if DATASET in found
+        got=f"dataset {existing[DATASET]}, layout {existing.get(LAYOUT)}"
+        if DATASET in existing
         else "a table that mnist-spark did not make",
         hint="Choose another target, or overwrite it with --force",
     )

@@ -1,4 +1,4 @@
-"""What an ingest did, for people (a short summary) and for machines (JSON)."""
+"""What an ingest did, for people (a short summary) and, as every report, for machines (JSON)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mnist_spark.decode.trace import TaskTrace
-from mnist_spark.errors import MnistSparkError
+from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage.replacing import replacing
 
 
@@ -31,7 +31,20 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class IngestReport:
+class Report:
+    """What a command did, as one dataclass."""
+
+    def to_json(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the JSON, whole or not at all."""
+        write_whole(Path(path), self.to_json() + "\n")
+
+
+@dataclass(frozen=True)
+class IngestReport(Report):
     """What an ingest did.
 
     Attributes:
@@ -72,18 +85,6 @@ class IngestReport:
     seconds: Mapping[str, float]
     package_version: str
     run_id: str
-
-    def to_json(self) -> str:
-        """All of it, as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON, whole or not at all.
-
-        Raises:
-            MnistSparkError: the file can't be written.
-        """
-        write_whole(Path(path), self.to_json() + "\n")
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -126,11 +127,11 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         MnistSparkError: the file can't be written.
     """
-    try:
-        with replacing(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise MnistSparkError("cannot write the report", file=path, got=error.strerror) from error
+    with (
+        os_errors(MnistSparkError, "cannot write the report", file=path),
+        replacing(path) as stream,
+    ):
+        stream.write(text.encode())
 
 
 def _folder(url: str) -> str:

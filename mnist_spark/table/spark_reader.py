@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mnist_spark.errors import TableError
-from mnist_spark.table.read import Extent, FileFault, TableReader, reading
+from mnist_spark.table.reader import Extent, FileFault, TableReader, engine_errors
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SparkReader(TableReader):
         from pyspark.sql.pandas.types import to_arrow_schema
 
         self._target = target
-        with reading(target):
+        with engine_errors(target):
             detail = spark.sql(f"DESCRIBE DETAIL {target.sql}").collect()[0]
             if detail["format"] != "delta":
                 raise TableError("not a Delta table", file=target, got=detail["format"])
@@ -51,7 +51,7 @@ class SparkReader(TableReader):
         from pyspark.sql import functions as f
 
         wanted = [f.count("*"), f.min("index"), f.max("index"), f.count("index")]
-        with reading(self._target):
+        with engine_errors(self._target):
             rows = self._frame.groupBy("split").agg(*wanted).collect()
         return {str(split): Extent(n, low, high, n - some) for split, n, low, high, some in rows}
 
@@ -64,6 +64,6 @@ class SparkReader(TableReader):
         index = col("index")
         wanted = (col("split") == split) & (index >= start) & (index < stop)
         names = [f"`{name}`" for name in columns]
-        with reading(self._target):
+        with engine_errors(self._target):
             found = self._frame.where(wanted).select(*names).toArrow()
         yield from found.to_batches()

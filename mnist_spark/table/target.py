@@ -10,10 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.errors import UsageError
-from mnist_spark.storage.urls import is_cloud, redact
-
-# Two letters or more, so that a Windows drive isn't one; also "dbfs:/…", which has one slash.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+from mnist_spark.storage.urls import is_cloud, redact, scheme
 
 _MISREAD = frozenset("%\\")  # in paths, by delta-rs: it decodes the one and turns the other round
 MISWRITTEN = _MISREAD | set("#?")
@@ -48,7 +45,7 @@ class Target:
             )
         if re.fullmatch(r"\w+\.\w+(\.\w+)?", text):
             return cls(text, is_name=True)
-        if _URL.match(text):
+        if scheme(text):
             url = urlsplit(text)
             if url.scheme != "file":
                 if url.query or ":" in (url.netloc.rpartition("@")[0]):
@@ -69,7 +66,7 @@ class Target:
     @property
     def local(self) -> Path | None:
         """The path, unless the table lies elsewhere."""
-        return None if self.is_name or _URL.match(self.text) else Path(self.text)
+        return None if self.is_name or scheme(self.text) else Path(self.text)
 
     @property
     def needs_spark(self) -> bool:

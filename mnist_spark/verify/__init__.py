@@ -4,6 +4,7 @@ In: a table. Out: a report of findings.
 Runs on the driver or, with a master, on executors.
 """
 
-from mnist_spark.verify.run import Problem, SplitReport, VerifyReport, What, verify
+from mnist_spark.verify.findings import Problem, SplitReport, VerifyReport, What
+from mnist_spark.verify.run import verify
 
 __all__ = ["Problem", "SplitReport", "VerifyReport", "What", "verify"]

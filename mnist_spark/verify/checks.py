@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from mnist_spark.catalog.schema import label_type, table_schema
+from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.errors import TableError
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.verify.expected import ExpectedSplit
 from mnist_spark.verify.findings import Findings, Problem, What
-from mnist_spark.verify.rebuild import Shape
-
-_UBYTE = np.dtype("u1")
 
 
-def check_columns(table: TableReader, shape: Shape, findings: Findings) -> bool:
+def check_columns(table: TableReader, schema: TableSchema, findings: Findings) -> bool:
     """Compares the columns, in names, order, types and nullability, with the schema.
 
     Types that hold the same values (wider integers, dictionaries) and columns that may be null
@@ -29,14 +25,7 @@ def check_columns(table: TableReader, shape: Shape, findings: Findings) -> bool:
     """
     if list(table.partitioned_by) != ["split"]:
         findings.notes.append(f"partitioned by {', '.join(table.partitioned_by) or 'nothing'}")
-    wanted = table_schema(
-        shape.layout,
-        shape.image_shape,
-        pixels=_UBYTE,
-        labels=label_type(shape.extra_labels),
-        extra_labels=shape.extra_labels,
-    ).arrow()
-    found = table.schema
+    wanted, found = schema.arrow(), table.schema
     usable, types, nullable = True, [], []
     for field in wanted:
         at = found.get_field_index(field.name)

@@ -6,6 +6,7 @@ process; :mod:`mnist_spark.verify.distributed` says how executors share the work
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +15,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.catalog.schema import TableSchema
+from mnist_spark.download.cache import PAYLOADS
+from mnist_spark.download.check import sha256_of
+from mnist_spark.download.fetch import fetch
 from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.payload import unpack_all
 from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
+from mnist_spark.idx.read import iter_records
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 from mnist_spark.verify import distributed
-from mnist_spark.verify.expected import Expected, ExpectedSplit
+from mnist_spark.verify.expected import ROLES, Expected, ExpectedSplit
 from mnist_spark.verify.findings import FIRST, Findings, Problem, What
-from mnist_spark.verify.rebuild import Shape, Window
-from mnist_spark.verify.source import find_payloads
+from mnist_spark.verify.rebuild import Window, rebuilt_from
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,8 +40,6 @@ Buffer = memoryview | bytes
 
 WINDOW_BYTES = 64 << 20
 """Payload bytes that are rebuilt at a time: 85,598 images of 28×28."""
-
-_COMPARED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Contents:
 
     def _digest(self, split: ExpectedSplit) -> tuple[dict[str, str], list[RecordRange]]:
         """SHA-256 by role, and the ranges that may differ from the source."""
-        ranges = list(windows(split, self.expected.shape))
+        ranges = list(windows(split, self.expected.schema))
         files = None if self.executors is None else self.table.files()
         if self.executors is not None and files is None:
             self.findings.notes.append(
@@ -90,7 +95,8 @@ class Contents:
             self.executors,
             files,
             ranges,
-            self.expected.shape,
+            self.expected.schema,
+            self.expected.classes,
             with_bytes=not both,
         )
         if not both:
@@ -108,7 +114,7 @@ class Contents:
         self, ranges: Sequence[RecordRange], findings: Findings
     ) -> Iterator[tuple[Buffer, Buffer]]:
         for records in ranges:
-            window = rebuild(self.table, records, self.expected.shape, findings)
+            window = rebuild(self.table, records, self.expected, findings)
             yield window.images.data, window.labels.data
             del window
 
@@ -122,7 +128,7 @@ class Contents:
         try:
             return find_payloads(split, self.expected.dataset, self.inputs)
         except MnistSparkError as error:
-            self.findings.notes.append(f"{split.name}: the source can't be had: {error}")
+            self.findings.notes.append(f"{split.name}: the source isn't available: {error}")
             return {}
 
     def _locate(
@@ -137,9 +143,9 @@ class Contents:
             )
         for records in suspects if payloads else ():
             # What the rebuilding finds is known already.
-            window = rebuild(self.table, records, self.expected.shape, Findings())
+            window = rebuild(self.table, records, self.expected, Findings())
             for role, path in payloads.items():
-                _compare(window, role, path, self.expected.shape, self.findings)
+                _compare(window, role, path, self.expected.schema, self.findings)
 
 
 def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dict[str, str]:
@@ -154,43 +160,44 @@ def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dic
 
 def _range_sha256(path: Path, records: RecordRange) -> str:
     """Of a payload's elements."""
+    digest = hashlib.sha256()
     stream, header = idx.open_payload(path)
     with stream:
-        array = idx.read_records(stream, header, records.start, records.stop, path)
-    return hashlib.sha256(array.data).hexdigest()
+        for _, chunk in iter_records(stream, header, path, records.start, records.stop):
+            digest.update(chunk.data)
+    return digest.hexdigest()
 
 
-def windows(split: ExpectedSplit, shape: Shape) -> Iterator[RecordRange]:
+def windows(split: ExpectedSplit, schema: TableSchema) -> Iterator[RecordRange]:
     """The split's records in order, in ranges that memory holds."""
-    step = max(1, WINDOW_BYTES // shape.pixels)
+    step = max(1, WINDOW_BYTES // schema.record_bytes)
     for start in range(0, split.records, step):
         yield RecordRange(split.name, start, min(start + step, split.records))
 
 
-def rebuild(table: TableReader, records: RecordRange, shape: Shape, findings: Findings) -> Window:
-    """The records of a range, from the table's rows.
-
-    Raises:
-        TableError: a data file can't be read.
-    """
-    window = Window(records, shape, findings)
-    window.fill(table.batches(records.split, records.start, records.stop, shape.columns))
+def rebuild(
+    table: TableReader, records: RecordRange, expected: Expected, findings: Findings
+) -> Window:
+    """The records of a range, from the table's rows."""
+    window = Window(records, expected.schema, expected.classes, findings)
+    columns = rebuilt_from(expected.schema)
+    window.fill(table.batches(records.split, records.start, records.stop, columns))
     return window
 
 
-def _compare(window: Window, role: str, path: Path, shape: Shape, findings: Findings) -> None:
+def _compare(
+    window: Window, role: str, path: Path, schema: TableSchema, findings: Findings
+) -> None:
+    start, stop = window.records.start, window.records.stop
     what, rebuilt = {
         "images": (What.PIXEL, window.images),
         "labels": (What.LABEL, window.labels),
     }[role]
-    start, stop = window.records.start, window.records.stop
     stream, header = idx.open_payload(path)
-    step = max(1, _COMPARED_BYTES // header.record_size)
     with stream:
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            some = slice(first - start, last - start)
-            source = idx.read_records(stream, header, first, last, path).reshape(last - first, -1)
+        for first, records in iter_records(stream, header, path, start, stop):
+            source = records.reshape(len(records), -1)
+            some = slice(first - start, first - start + len(records))
             got = rebuilt[some]
             differs = (got != source) & (window.rows[some] > 0)[:, None]
             rows, places = np.nonzero(differs)
@@ -199,9 +206,34 @@ def _compare(window: Window, role: str, path: Path, shape: Shape, findings: Find
                 window.records.split,
                 first + rows,
                 [
-                    shape.name_of(place) if role == "images" else shape.label_columns[place]
+                    schema.pixel_name(place) if role == "images" else schema.label_columns[place]
                     for place in places[:FIRST]
                 ],
                 source[rows, places],
                 got[rows, places],
             )
+
+
+def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs) -> dict[str, Path]:
+    """Paths of the split's payloads by role, of exactly the expected digests.
+
+    They come from the named source, or from the cache. Nothing is downloaded if none is named.
+
+    Raises:
+        MnistSparkError: the named source doesn't have them.
+    """
+    found = {}
+    if inputs.source is not None and dataset is not None:
+        (wanted,) = dataset.select(split.name)
+        fetched = fetch(dataset, [wanted], inputs)
+        payloads = unpack_all(fetched.values(), inputs.cache)
+        for role, file in zip(ROLES, wanted.files, strict=True):
+            payload = payloads[file.name]
+            if payload.sha256 == split.sha256.get(role):
+                found[role] = payload.path
+    for role, sha256 in split.sha256.items():
+        path = inputs.cache / PAYLOADS / f"{sha256}.idx"
+        with contextlib.suppress(OSError):  # it isn't there
+            if role not in found and sha256_of(path) == sha256:
+                found[role] = path
+    return found

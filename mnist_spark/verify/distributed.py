@@ -1,8 +1,8 @@
 """Windows rebuilt by Spark's executors, a task each, from the table's files. No row enters the JVM.
 
-SHA-256 of a payload can't be had from those of its parts. So if the source is at hand, which was
-digested itself, the windows' digests are compared with those of its ranges, and nothing else
-travels; if not, the windows' bytes do, a few at a time, and the driver digests them in order.
+The SHA-256 of a payload doesn't follow from those of its parts. So if the source is at hand, the
+windows' digests are compared with those of its ranges, and nothing else travels. If it isn't, the
+windows' bytes travel, a few at a time, and the driver digests them in order.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.spark import executors, failures
 from mnist_spark.verify.findings import Problem, What
-from mnist_spark.verify.rebuild import WINDOW, Shape, rebuild_window
+from mnist_spark.verify.rebuild import WINDOW, rebuild_window
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,13 +42,15 @@ def rebuild_all(
     spark: SparkSession,
     files: TableFiles,
     ranges: Sequence[RecordRange],
-    shape: Shape,
+    schema: TableSchema,
+    classes: range,
     *,
     with_bytes: bool,
 ) -> Iterator[Rebuilt]:
     """Has the windows rebuilt, in the order of the ranges.
 
     Args:
+        classes: the labels that there may be.
         with_bytes: whether the rebuilt bytes shall come along.
 
     Raises:
@@ -61,7 +64,7 @@ def rebuild_all(
         wave = ranges[first : first + step]
 
         def rebuild(number: int, wave: Sequence[RecordRange] = wave) -> tuple[Any, ...]:
-            return rebuild_window(files, wave[number], shape, with_bytes=with_bytes)
+            return rebuild_window(files, wave[number], schema, classes, with_bytes=with_bytes)
 
         try:
             rows = executors.run(spark, rebuild, WINDOW, len(wave))

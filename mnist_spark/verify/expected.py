@@ -11,14 +11,13 @@ import pyarrow as pa
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import Dataset
-from mnist_spark.catalog.schema import Layout, label_type
+from mnist_spark.catalog.schema import Layout, TableSchema, label_type, table_schema
 from mnist_spark.errors import TableError
 from mnist_spark.idx.format import Header
 from mnist_spark.table.properties import DATASET, LAYOUT, PREFIX
-from mnist_spark.table.read import TableReader
+from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
 from mnist_spark.verify.findings import Findings, Problem, What
-from mnist_spark.verify.rebuild import Shape
 
 ROLES = ("images", "labels")
 
@@ -53,11 +52,14 @@ class Expected:
     Attributes:
         name: of the dataset.
         dataset: None if it is in no catalog: then the table's properties are all that is known.
+        schema: the columns that the table should have.
+        classes: the labels that there may be.
     """
 
     name: str
     dataset: Dataset | None
-    shape: Shape
+    schema: TableSchema
+    classes: range
     splits: tuple[ExpectedSplit, ...]
 
 
@@ -98,15 +100,18 @@ def expect(target: Target, table: TableReader, dataset: str | None, findings: Fi
             file=target,
             hint="Name the dataset that it should hold with --dataset",
         )
-    shape = Shape(
+    extra_labels = () if found is None else found.extra_labels
+    schema = table_schema(
         Layout(layout) if layout in set(Layout) else _layout(table.schema),
         image_shape,
-        256 if found is None else len(found.classes),
-        0 if found is None else found.first_label,
-        () if found is None else found.extra_labels,
+        pixels=_UBYTE,
+        labels=label_type(extra_labels),
+        extra_labels=extra_labels,
     )
+    first = 0 if found is None else found.first_label
+    classes = range(first, first + (256 if found is None else len(found.classes)))
     name = found.name if found is not None else own.get(DATASET, "")
-    return Expected(name, found, shape, tuple(splits))
+    return Expected(name, found, schema, classes, tuple(splits))
 
 
 def _published(own: Mapping[str, str]) -> Dataset | None:

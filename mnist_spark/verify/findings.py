@@ -1,14 +1,16 @@
-"""What is wrong with a table: the first findings of each kind, and how many more there are."""
+"""What a verification finds: the first problems of each kind, how many more, and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mnist_spark.table.report import Report
 
 FIRST = 5
 """Findings of one kind and split that are told one by one; the rest is counted."""
@@ -129,3 +131,67 @@ class Findings:
         for key, kept in self._kept.items():
             found += [*kept[:-1], replace(kept[-1], more=self._count[key] - len(kept))]
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What was found of a split.
+
+    Attributes:
+        rows: rows in the table; None if they can't be counted.
+        records: records that it should have.
+        sha256: of the rebuilt payloads, by role (``images``, ``labels``); empty if they could not
+            be rebuilt, or weren't to be.
+    """
+
+    rows: int | None
+    records: int
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class VerifyReport(Report):
+    """What a verification found.
+
+    Attributes:
+        ok: whether there is no problem.
+        dataset: name of the dataset that the table should hold.
+        version: the Delta table's version; None for Parquet.
+        deep: whether the data was read.
+        engine: who read the table.
+        problems: what is wrong; the first few of each kind in each split.
+        notes: what is unusual and does no harm, or why something wasn't checked.
+        splits: by name.
+    """
+
+    ok: bool
+    target: str
+    dataset: str
+    format: str
+    layout: str
+    version: int | None
+    deep: bool
+    engine: str
+    problems: Sequence[Problem]
+    notes: Sequence[str]
+    splits: Mapping[str, SplitReport]
+    seconds: float
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        version = "" if self.version is None else f" version {self.version}"
+        verdict = "verified" if self.ok else f"{len(self.problems)} problems"
+        if self.ok and not self.deep:
+            verdict = "intact, contents not read"
+        lines = [
+            f"{self.target}: {verdict}",
+            f"  {self.dataset}, {self.format}{version}, layout {self.layout}, "
+            f"{self.seconds:.1f} s, read by {self.engine}",
+        ]
+        for name, split in self.splits.items():
+            digests = "".join(f", {role} {sha256[:12]}…" for role, sha256 in split.sha256.items())
+            rows = "?" if split.rows is None else f"{split.rows:,}"
+            lines.append(f"  {name:<6} {rows} rows of {split.records:,}{digests}")
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  {problem}" for problem in self.problems]
+        return "\n".join(lines)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_spark.catalog.schema import Layout, label_type
+from mnist_spark.catalog.schema import Layout, TableSchema
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.verify.findings import FIRST, Findings, What
@@ -32,52 +31,16 @@ WINDOW = "images_sha256 string, labels_sha256 string, problems string, images bi
 _BLOCK_ROWS = 512  # rows that are turned from columns into records at a time: a CPU's cache
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a row of the table holds.
-
-    Attributes:
-        image_shape: (rows, columns) in pixels.
-        classes: how many there are; their labels count from ``first_label``.
-        extra_labels: name and comment of each further column of the label file.
-    """
-
-    layout: Layout
-    image_shape: tuple[int, int]
-    classes: int
-    first_label: int = 0
-    extra_labels: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def pixels(self) -> int:
-        """Pixels per image."""
-        rows, cols = self.image_shape
-        return rows * cols
-
-    @property
-    def pixel_columns(self) -> list[str]:
-        """Names of the columns that hold pixels."""
-        if self.layout == Layout.COLUMNS:
-            return [str(i) for i in range(self.pixels)]
-        return ["image"]
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns that a window is rebuilt from."""
-        return [*self.pixel_columns, *self.label_columns, "index"]
-
-    @property
-    def label_columns(self) -> list[str]:
-        """Names of the columns that hold what the label file has."""
-        return ["label", *(name for name, _ in self.extra_labels)]
-
-    def name_of(self, pixel: int) -> str:
-        """Where a pixel is, for people."""
-        return str(pixel) if self.layout == Layout.COLUMNS else f"image[{pixel}]"
+def rebuilt_from(schema: TableSchema) -> list[str]:
+    """Names of the columns that a window is rebuilt from."""
+    return [*schema.pixel_columns, *schema.label_columns, "index"]
 
 
 class Window:
     """The records of a range, rebuilt from rows.
+
+    Args:
+        classes: the labels that there may be.
 
     Attributes:
         images: uint8, shape (records, pixels); zero where there is no row.
@@ -85,20 +48,21 @@ class Window:
         rows: how many rows each record has.
     """
 
-    def __init__(self, records: RecordRange, shape: Shape, findings: Findings) -> None:
+    def __init__(
+        self, records: RecordRange, schema: TableSchema, classes: range, findings: Findings
+    ) -> None:
         self.records = records
-        self.images = np.zeros((records.records, shape.pixels), np.uint8)
-        values = len(shape.label_columns)
-        self.labels = np.zeros((records.records, values), label_type(shape.extra_labels))
+        self.images = np.zeros((records.records, schema.pixel_count), np.uint8)
+        self.labels = np.zeros((records.records, len(schema.label_columns)), schema.labels)
         self.rows = np.zeros(records.records, np.int64)
-        self._shape = shape
+        self._schema, self._classes = schema, classes
         self._findings = findings
 
     def fill(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Puts rows in their places, and notes what is wrong with them.
 
         Args:
-            batches: of the columns :attr:`Shape.columns`; rows of other records are passed over.
+            batches: of the columns :func:`rebuilt_from`; rows of other records are passed over.
         """
         for batch in batches:
             self._put(batch)
@@ -116,30 +80,30 @@ class Window:
         if not len(index):
             return
         self.rows += np.bincount(index - self.records.start, minlength=len(self.rows))
-        for place, name in enumerate(self._shape.label_columns):
+        for place, name in enumerate(self._schema.label_columns):
             self._put_labels(index, batch.column(name), name, place)
-        if self._shape.layout == Layout.COLUMNS:
-            self._put_columns(index, [batch.column(name) for name in self._shape.pixel_columns])
+        if self._schema.is_wide:
+            self._put_columns(index, [batch.column(name) for name in self._schema.pixel_columns])
             return
         images = batch.column("image")
         self._note_nulls(images, index, "image")
-        if self._shape.layout == Layout.IMAGE:
+        if self._schema.layout == Layout.IMAGE:
             images = self._data_of(images, index)
-        put = self._put_lists if self._shape.layout == Layout.ARRAY else self._put_binary
+        put = self._put_lists if self._schema.layout == Layout.ARRAY else self._put_binary
         put(index, images)
 
     def _put_labels(self, index: _Numbers, column: pa.Array, name: str, place: int) -> None:
         self._note_nulls(column, index, name)
         labels = _numbers(column)
         if place == 0:
-            first, last = self._shape.first_label, self._shape.first_label + self._shape.classes - 1
+            first, last = self._classes[0], self._classes[-1]
             wrong = (labels < first) | (labels > last)
             self._note(What.LABEL_RANGE, wrong, index, name, f"{first} to {last}", labels)
         self.labels[index - self.records.start, place] = labels.astype(self.labels.dtype)
 
     def _put_columns(self, index: _Numbers, columns: Sequence[pa.Array]) -> None:
         for pixel, column in enumerate(columns):
-            self._note_nulls(column, index, self._shape.name_of(pixel))
+            self._note_nulls(column, index, self._schema.pixel_name(pixel))
         values = [_numbers(column) for column in columns]
         for first in range(0, len(index), _BLOCK_ROWS):
             some = slice(first, first + _BLOCK_ROWS)
@@ -149,8 +113,8 @@ class Window:
         lengths = pc.list_value_length(images).fill_null(-1).to_numpy()
         index, images = self._of_right_size(index, images, lengths)
         pixels = pc.list_flatten(images)
-        self._note_nulls(pixels, index, "image", per_row=self._shape.pixels)
-        self._put_pixels(index, _numbers(pixels).reshape(-1, self._shape.pixels))
+        self._note_nulls(pixels, index, "image", per_row=self._schema.pixel_count)
+        self._put_pixels(index, _numbers(pixels).reshape(-1, self._schema.pixel_count))
 
     def _put_binary(self, index: _Numbers, images: pa.Array) -> None:
         images = images.cast(pa.large_binary())
@@ -159,13 +123,13 @@ class Window:
         if len(index):
             _, offsets, data = images.buffers()
             start = np.frombuffer(offsets, np.int64)[images.offset]
-            size = len(images) * self._shape.pixels
+            size = len(images) * self._schema.pixel_count
             pixels = np.frombuffer(data, np.uint8)[start : start + size]
-            self._put_pixels(index, pixels.reshape(-1, self._shape.pixels))
+            self._put_pixels(index, pixels.reshape(-1, self._schema.pixel_count))
 
     def _data_of(self, images: pa.Array, index: _Numbers) -> pa.Array:
         """The bytes of ImageSchema structs, whose other fields must fit to them."""
-        rows, cols = self._shape.image_shape
+        rows, cols = self._schema.image_shape
         for name, value in (("height", rows), ("width", cols), ("nChannels", 1), ("mode", 0)):
             got = _numbers(pc.struct_field(images, name), null=-1)
             self._note(What.SIZE, got != value, index, f"image.{name}", value, got)
@@ -175,10 +139,10 @@ class Window:
         self, index: _Numbers, images: pa.Array, lengths: _Numbers
     ) -> tuple[_Numbers, pa.Array]:
         """The rows whose image has all pixels."""
-        right: _Flags = lengths == self._shape.pixels
+        right: _Flags = lengths == self._schema.pixel_count
         if right.all():
             return index, images
-        self._note(What.SIZE, ~right, index, "image", self._shape.pixels, lengths)
+        self._note(What.SIZE, ~right, index, "image", self._schema.pixel_count, lengths)
         return index[right], images.filter(pa.array(right))
 
     def _put_pixels(self, index: _Numbers, pixels: _Numbers) -> None:
@@ -192,7 +156,7 @@ class Window:
                     What.PIXEL_RANGE,
                     self.records.split,
                     index[rows],
-                    [self._shape.name_of(place) for place in places[:FIRST]],
+                    [self._schema.pixel_name(place) for place in places[:FIRST]],
                     "0 to 255",
                     pixels[rows, places],
                 )
@@ -224,12 +188,17 @@ class Window:
 
 
 def rebuild_window(
-    files: TableFiles, records: RecordRange, shape: Shape, *, with_bytes: bool
+    files: TableFiles,
+    records: RecordRange,
+    schema: TableSchema,
+    classes: range,
+    *,
+    with_bytes: bool,
 ) -> tuple[Any, ...]:
     """A window of a table, as :data:`WINDOW` describes it."""
     findings = Findings()
-    window = Window(records, shape, findings)
-    window.fill(files.rows(records, shape.columns))
+    window = Window(records, schema, classes, findings)
+    window.fill(files.rows(records, rebuilt_from(schema)))
     parts = window.images.data, window.labels.data
     problems = [
         (p.what, p.split, p.record, p.column, p.expected, p.got, p.more) for p in findings.problems

@@ -16,13 +16,10 @@ from mnist_spark.table.target import Target
 from mnist_spark.verify.checks import check_columns, check_files, count_rows
 from mnist_spark.verify.contents import Contents
 from mnist_spark.verify.expected import expect
-from mnist_spark.verify.findings import Findings, Problem, What
-from mnist_spark.verify.report import SplitReport, VerifyReport
+from mnist_spark.verify.findings import Findings, SplitReport, VerifyReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-__all__ = ["Problem", "SplitReport", "VerifyReport", "What", "verify"]
 
 
 def verify(
@@ -38,8 +35,8 @@ def verify(
 
     Args:
         target: path, URL, or ``schema.table``.
-        deep: rebuild the payloads from all rows. Else only what costs nearly nothing: properties,
-            columns, rows per split, and that every data file is there with its size.
+        deep: rebuild the payloads from all rows. If false, compare only what costs nearly nothing:
+            properties, columns, rows per split, and that every data file is there with its size.
         dataset: name in the catalog or TOML file; default: what the table's properties name.
         source: folder or base URL of the dataset's files. With them, or with what the cache has
             of them, a difference is traced to records and pixels; they are not needed to find it.
@@ -57,7 +54,7 @@ def verify(
     table = open_table(place, spark)
     findings = Findings()
     expected = expect(place, table, dataset, findings)
-    usable = check_columns(table, expected.shape, findings)
+    usable = check_columns(table, expected.schema, findings)
     check_files(table, findings)
     rows = count_rows(table, expected.splits, findings, deep=deep)
     sha256 = {}
@@ -73,7 +70,7 @@ def verify(
         target=str(place),
         dataset=expected.name,
         format=table.format,
-        layout=expected.shape.layout,
+        layout=expected.schema.layout,
         version=table.version,
         deep=deep,
         engine=table.engine,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_spark.download.entries import JVM_ARCHIVES
-from mnist_spark.spark import jvm_archive
+from mnist_spark.spark import jvm_archive, jvm_training
 from mnist_spark.spark.java import find_java
 from tests.benchmarks import chart, measure, reads, report
 from tests.benchmarks.check import Content, check, expected
@@ -73,7 +73,7 @@ class Bench:
         self.clean()
         self._wanted: dict[str, Content] = expected(self._source)
         archive = self._cache / JVM_ARCHIVES / jvm_archive.archive_name(find_java())
-        jvm_archive.make(archive)
+        jvm_training.make(archive)
         self._archive = archive
 
     def write(self, contender: Contender, number: int) -> None:
@@ -88,7 +88,7 @@ class Bench:
             "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
         )
         if not contender.keep_archive:
-            jvm_archive.make(self._archive)  # the process that makes it has ended with its tree
+            jvm_training.make(self._archive)  # the process that makes it has ended with its tree
         folder = self._work / contender.key
         if run.get("error") is None and contender not in (BARE, LIMIT):
             try:

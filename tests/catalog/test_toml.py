@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.toml import describe, parse
+from mnist_spark.catalog.dataset import describe, parse
+from mnist_spark.catalog.toml_lines import lines_of
 
 # All that TOML allows: every character but surrogates, which are no characters.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -75,3 +76,45 @@ def test_what_is_written_is_read_as_the_same(dataset):
 @pytest.mark.parametrize("dataset", catalog.datasets().values(), ids=catalog.datasets())
 def test_the_published_datasets_too(dataset):
     assert parse(describe(dataset), "f.toml") == {dataset.name: dataset}
+
+
+def test_lines():
+    text = '''\
+# a comment = 1
+a = "\u2028"
+
+[t]            # line 4
+x = [
+  "[no.header]",
+  ["y"],
+]
+y.z = """
+[t.q]
+w = 1
+"""
+[ "odd . name" . 'it' ]
+deep = {in = {it = 1}}
+[[many]]
+k = 1
+[[many]]
+k = 2
+'''
+    assert lines_of(text) == {
+        ("a",): 2,
+        ("t",): 4,
+        ("t", "x"): 5,
+        ("t", "y"): 9,
+        ("t", "y", "z"): 9,
+        ("odd . name",): 13,
+        ("odd . name", "it"): 13,
+        ("odd . name", "it", "deep"): 14,
+        ("odd . name", "it", "deep", "in"): 14,
+        ("odd . name", "it", "deep", "in", "it"): 14,
+        ("many",): 15,
+        ("many", "k"): 16,
+    }
+
+
+def test_lines_of_endless_statements_are_left_out():
+    many = "\n".join(["[t]", "x = [", *["1,"] * 2000, "]", "y = 1"])
+    assert lines_of(many) == {("t",): 1}

@@ -415,7 +415,7 @@ def test_damaged_file_in_a_folder(dataset, cache, published, known):
     ],
 )
 def test_unsupported_source(dataset, cache, source):
-    with pytest.raises(UsageError, match=r"expected a folder, file:///…, dbfs:/…, http://…, "):
+    with pytest.raises(UsageError, match=r"expected a path, file:///…, dbfs:/…, http://…, "):
         get(dataset(NOWHERE), cache, source=source)
     assert not cache.exists()
 

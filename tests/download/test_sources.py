@@ -15,8 +15,7 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import payload
 from mnist_spark.download.fetch import fetch
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.names import parse_source
+from mnist_spark.download.inputs import Inputs, parse_source
 from mnist_spark.errors import DownloadError, UsageError
 from mnist_spark.storage.options import locate
 from mnist_spark.storage.stores import check_url

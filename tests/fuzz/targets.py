@@ -24,7 +24,6 @@ from unittest import mock
 import numpy as np
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog import toml
 from mnist_spark.catalog.schema import Layout, table_schema
 from mnist_spark.cli import main as cli
 from mnist_spark.decode.batches import decode_range
@@ -240,7 +239,7 @@ def ranges_seeds() -> list[bytes]:
 def run_catalog(data: bytes) -> None:
     """A dataset's description, and where it would have its files put."""
     text = data.decode("utf-8", "replace")
-    for dataset in toml.parse(text, "f.toml", folder=Path("/folder")).values():
+    for dataset in catalog.parse(text, "f.toml", folder=Path("/folder")).values():
         dataset.select()
         for split in dataset.splits:
             for file in split.files:

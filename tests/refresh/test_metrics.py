@@ -142,8 +142,8 @@ def log(package_log):
 
 def emit() -> None:
     logger = logging.getLogger("mnist_spark.somewhere")
-    logs.event(logger, logging.ERROR, "table-failed", table="a", reason='not "so"\n', none=None)
-    logs.event(logger, logging.INFO, "refresh-finished", seconds=1.23456, rows=7, path=Path("/x"))
+    logs.event("table-failed", logging.ERROR, table="a", reason='not "so"\n', none=None)
+    logs.event("refresh-finished", seconds=1.23456, rows=7, path=Path("/x"))
     logger.warning("a message with %s", "an argument")
     logger.debug("not this")
     try:
@@ -201,5 +201,5 @@ def test_text_lines(log):
 def test_to_configure_twice_is_to_configure_once(log):
     stream = log("text")
     log("json")
-    logs.event(logging.getLogger("mnist_spark"), logging.INFO, "one")
+    logs.event("one")
     assert len(stream.getvalue().splitlines()) == 1

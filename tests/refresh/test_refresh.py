@@ -303,7 +303,7 @@ def test_a_refresh_that_waits_for_another(refresh, tiny, tmp_path, monkeypatch):
     refresh(config)
     (lock,) = (tmp_path / "cache" / "@refresh").iterdir()
     path = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
-    tell, held = refreshing._log_event, caching.locked(path)
+    tell, held = refreshing.logs.event, caching.locked(path)
     held.__enter__()
 
     def release(name, *args, **fields):
@@ -311,7 +311,7 @@ def test_a_refresh_that_waits_for_another(refresh, tiny, tmp_path, monkeypatch):
         if name == "table-waiting":
             held.__exit__(None, None, None)
 
-    monkeypatch.setattr(refreshing, "_log_event", release)
+    monkeypatch.setattr(refreshing.logs, "event", release)
     found = refresh(config)
     assert len(found.named("table-waiting")) == 1
     assert found.outcomes() == {"t": "up to date"}

@@ -52,7 +52,13 @@ def table(home: Path, more: str = "", dataset: str = "in/dataset.toml") -> Table
 def job_for(dataset: catalog.Dataset, splits: tuple[str, ...], place: Path, cache: Path):
     prepared = prepare(dataset, dataset.select(splits), Inputs(None, cache))
     schema = catalog_schema(dataset, Layout.BINARY)
-    return WriteJob(Target.parse(str(place)), dataset, schema, prepared, 1, None, force=False)
+    return WriteJob(
+        target=Target.parse(str(place)),
+        dataset=dataset,
+        schema=schema,
+        splits=prepared,
+        parallelism=1,
+    )
 
 
 def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: str = "delta"):
@@ -85,7 +91,7 @@ def test_missing_then_right(home, kind):
         found = look(home, config, deep=deep)
         assert (found.cause, found.version) == (None, version), found.reason
         assert found.rows == {"train": 20, "test": 6}
-        assert found.digests["train.images"] == hashlib.sha256(TRAIN[0]).hexdigest()
+        assert found.sha256["train.images"] == hashlib.sha256(TRAIN[0]).hexdigest()
         assert ("contents verified" if deep else "intact") in found.reason
 
 
@@ -127,10 +133,10 @@ def test_damage(home, kind, damage):
     found = look(home, config)
     assert found.cause == Cause.DAMAGED
     assert found.reason
-    before = look(home, config).digests
+    before = look(home, config).sha256
     write(home, config.dataset_argument, kind=kind)
     found = look(home, config, deep=True)
-    assert (found.cause, found.digests) == (None, before)
+    assert (found.cause, found.sha256) == (None, before)
 
 
 def test_damage_that_only_a_deep_look_finds(home):

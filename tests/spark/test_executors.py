@@ -36,7 +36,7 @@ from mnist_spark.spark.formats import IdxDataSource, MnistDataSource
 from mnist_spark.spark.planned import TRACE_COLUMN, PlannedFiles, PlannedRows
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
-from mnist_spark.verify.rebuild import Shape, rebuild_window
+from mnist_spark.verify.rebuild import rebuild_window
 from tests.support.idxfiles import random_pair
 
 UBYTE = np.dtype("u1")
@@ -256,10 +256,10 @@ def write_table(folder: Path, task, layout: Layout) -> list[RecordRange]:
 def test_windows_of_a_table_are_rebuilt(executor, task, tmp_path, layout):
     ranges = write_table(tmp_path / "t", task, layout)
     table = open_table(Target(str(tmp_path / "t"), is_name=False))
-    shape, files = Shape(layout, (3, 2), 10), table.files()
+    schema, files = table_schema(layout, (3, 2), pixels=UBYTE, labels=UBYTE), table.files()
 
     def rebuild() -> list[Any]:
-        return [rebuild_window(files, r, shape, with_bytes=True) for r in ranges]
+        return [rebuild_window(files, r, schema, range(10), with_bytes=True) for r in ranges]
 
     found = executor(rebuild)
     content = Path(task.images.path).read_bytes()[16:], Path(task.labels.path).read_bytes()[8:]
@@ -272,13 +272,13 @@ def test_windows_of_a_table_are_rebuilt(executor, task, tmp_path, layout):
 def test_a_file_that_cannot_be_read_is_named(executor, task, tmp_path):
     ranges = write_table(tmp_path / "t", task, Layout.BINARY)
     table = open_table(Target(str(tmp_path / "t"), is_name=False))
-    shape, files = Shape(Layout.BINARY, (3, 2), 10), table.files()
+    schema, files = table_schema(Layout.BINARY, (3, 2), pixels=UBYTE, labels=UBYTE), table.files()
     for uri in DeltaTable(tmp_path / "t").file_uris():
         Path(uri).write_bytes(b"PAR1")
     with pytest.raises(
         RuntimeError, match=r"TableError: cannot read the table \(file split=train/"
     ):
-        executor(lambda: rebuild_window(files, ranges[0], shape, with_bytes=True))
+        executor(lambda: rebuild_window(files, ranges[0], schema, range(10), with_bytes=True))
 
 
 def test_others_functions_are_pickled_as_ever():

@@ -13,7 +13,7 @@ import psutil
 import pyspark
 import pytest
 
-from mnist_spark.spark import jvm_archive
+from mnist_spark.spark import jvm_archive, jvm_training
 from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
@@ -28,7 +28,7 @@ used = {line.split()[-1] for line in Path(f"/proc/{jvm.pid}/maps").read_text().s
 print(spark.range(3).count(), *sorted(Path(path).name for path in used if "spark-" in path
     and path.endswith(".jsa")))
 """
-MAKE = "import sys; from mnist_spark.spark import jvm_archive as a; a.make(a.Path(sys.argv[1]))"
+MAKE = "import sys; from mnist_spark.spark import jvm_training as a; a.make(a.Path(sys.argv[1]))"
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 
 
@@ -250,5 +250,5 @@ def test_archives_that_are_not_used_go(here):
         path = here.with_name(f"spark-4.2.0-{age:016x}.jsa")
         path.touch()
         os.utime(path, (now - age, now - age))
-    jvm_archive.remove_unused(here.parent)
+    jvm_training.remove_unused(here.parent)
     assert sorted(path.name[-5] for path in here.parent.iterdir()) == ["0", "1", "2"]

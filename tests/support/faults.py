@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.toml import parse
+from mnist_spark.catalog.dataset import parse
 
 
 @dataclass

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from mnist_spark.errors import MnistSparkError
-from mnist_spark.spark import jvm_archive
+from mnist_spark.spark import jvm_archive, jvm_training
 from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
@@ -19,7 +19,7 @@ def archive() -> Path:
     path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(find_java())
     if not path.exists():
         # False: another process makes it.
-        until(lambda: jvm_archive.make(path) or path.exists(), "the archive", pause=0.5)
+        until(lambda: jvm_training.make(path) or path.exists(), "the archive", pause=0.5)
     return path
 
 

@@ -113,7 +113,9 @@ def job(tiny, path: Path) -> WriteJob:
     found = tiny.dataset
     prepared = prepare(found, found.select(), Inputs(None, tiny.cache))
     schema = catalog_schema(found, Layout.BINARY)
-    return WriteJob(Target.parse(str(path)), found, schema, prepared, 2, None, force=False)
+    return WriteJob(
+        target=Target.parse(str(path)), dataset=found, schema=schema, splits=prepared, parallelism=2
+    )
 
 
 def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path):

@@ -161,7 +161,8 @@ work = []
 for found in map(catalog.find, descriptions):
     splits = prepare(found, found.select(), Inputs(None, Path(cache)))
     schema = catalog_schema(found, Layout.BINARY)
-    job = WriteJob(Target.parse(path), found, schema, splits, 1, None, False)
+    place = Target.parse(path)
+    job = WriteJob(target=place, dataset=found, schema=schema, splits=splits, parallelism=1)
     work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
 print("ready", flush=True)
 for job, files in itertools.cycle(work):

@@ -135,7 +135,13 @@ def test_what_an_ingest_notes(tiny, tmp_path):
     dataset, *_ = tiny
     splits = prepare(dataset, dataset.splits, Inputs(None, tmp_path / "cache"))
     schema = catalog_schema(dataset, Layout.BINARY)
-    job = WriteJob(Target.parse(str(tmp_path)), dataset, schema, splits, 1, None, force=False)
+    job = WriteJob(
+        target=Target.parse(str(tmp_path)),
+        dataset=dataset,
+        schema=schema,
+        splits=splits,
+        parallelism=1,
+    )
     note = json.loads(job.commit_metadata(None, writer="spark"))
     assert (note["writer"], note["rows"]) == ("spark", {"train": 60, "test": 12})
 

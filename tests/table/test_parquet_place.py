@@ -70,7 +70,14 @@ def job(
     found = catalog.find(str(home / dataset / "dataset.toml"))
     prepared = prepare(found, found.select(split), Inputs(None, home / "cache"))
     place = Target.parse(target)
-    return WriteJob(place, found, catalog_schema(found, layout), prepared, 1, None, force)
+    return WriteJob(
+        target=place,
+        dataset=found,
+        schema=catalog_schema(found, layout),
+        splits=prepared,
+        parallelism=1,
+        force=force,
+    )
 
 
 def fill(new: Path, job: WriteJob, version: int) -> None:
@@ -127,7 +134,7 @@ def test_a_new_table(folder, make_job):
             assert properties[key] == file.payload_sha256
     found = inspect(job.target)
     assert found is not None
-    assert found.properties == properties
+    assert found == properties
 
 
 def test_an_empty_folder_is_no_table(folder, make_job):

@@ -12,7 +12,7 @@ from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table.properties import (
-    Existing,
+    Properties,
     check_replaceable,
     description,
     table_properties,
@@ -93,9 +93,9 @@ TARGET = Target("/lake/t", is_name=False)
 MNIST = catalog.find("mnist")
 
 
-def existing(dataset: str | None, layout: str | None) -> Existing:
+def existing(dataset: str | None, layout: str | None) -> Properties:
     facts = {"mnist_spark.dataset": dataset, "mnist_spark.layout": layout, "other": "x"}
-    return Existing({key: value for key, value in facts.items() if value is not None})
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -131,7 +131,7 @@ def test_what_we_write_is_what_we_recognise(tmp_path):
     assert properties["mnist_spark.generated"] == "false"
     assert properties["delta.dataSkippingStatsColumns"] == "label,index"
     assert all(isinstance(value, str) for value in properties.values())
-    check_replaceable(TARGET, Existing(properties), dataset, Layout.BINARY, force=False)
+    check_replaceable(TARGET, properties, dataset, Layout.BINARY, force=False)
     with pytest.raises(TableError):
-        check_replaceable(TARGET, Existing(properties), dataset, Layout.ARRAY, force=False)
+        check_replaceable(TARGET, properties, dataset, Layout.ARRAY, force=False)
     assert description(dataset) == ("title of tiny: description of tiny Licence: licence of tiny.")

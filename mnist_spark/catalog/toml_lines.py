@@ -6,6 +6,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_MOST_LINES = 1000
+"""Longer statements, and what follows, are left out: to find their ends takes too long."""
+
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:
     """The line, counted from 1, in which each key and each table first appears.
@@ -38,6 +41,8 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
     start, statement = 1, ""
     for number, line in enumerate(text.split("\n"), 1):
         statement += line + "\n"
+        if number - start > _MOST_LINES:
+            return
         try:
             found = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
