@@ -134,7 +134,7 @@ def test_probe(azure, monkeypatch):
         f"az://mnist/{name}",
     ):
         first = transfer.probe(url)
-        assert (first.status, first.size) == ("unknown", 4542)
+        assert first.status == "unknown"
         assert first.etag
         assert first.last_modified
         assert transfer.probe(url, first.etag).status == "unchanged"
