@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnist_spark.catalog.description import ALL_SPLITS, Archive, Dataset, File, Split
 from mnist_spark.catalog.toml import parse
-from mnist_spark.errors import CatalogError, UsageError
+from mnist_spark.errors import CatalogError, UsageError, nearest
 
 __all__ = [
     "ALL_SPLITS",
@@ -49,6 +49,7 @@ def find(name: str) -> Dataset:
                 "unknown dataset",
                 expected=f"one of {', '.join(datasets())}, or a .toml file that describes one",
                 got=repr(name),
+                hint=nearest(name, datasets()) or None,
             )
         return datasets()[name]
     path = Path(name)

@@ -61,8 +61,9 @@ def parse(text: str, path: Path) -> tuple[TableConfig, ...]:
     tables = reader.config(content)
     if reader.errors:
         errors = [message for _, message in sorted(reader.errors)]
-        what = errors[0] if len(errors) == 1 else f"{len(errors)} errors in the config"
-        raise UsageError(what, got="; ".join(errors) if len(errors) > 1 else None)
+        if len(errors) == 1:
+            raise UsageError(errors[0])
+        raise UsageError(f"{len(errors)} errors in the config", details=errors)
     return tables
 
 
