@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import compare_digests, sha256_of
@@ -116,7 +117,11 @@ def _inflate(fetched: Fetched, path: Path) -> str:
     file = fetched.file
     digest = hashlib.sha256()
     # Not durable: after a power cut the check on reuse finds what is missing.
-    with open(fetched.path, "rb") as source, caching.replacing(path, durable=False) as target:
+    with (
+        open(fetched.path, "rb") as source,
+        caching.replacing(path, durable=False) as target,
+        progress.bar("unpacking", file.payload_size, "B") as bar,
+    ):
         chunks: Iterable[bytes] = (
             inflate(source, file.payload_size, fetched.path)
             if file.gzipped
@@ -125,6 +130,7 @@ def _inflate(fetched: Fetched, path: Path) -> str:
         for chunk in _upright(chunks, fetched.path) if file.transposed else chunks:
             digest.update(chunk)
             target.write(chunk)
+            bar.update(len(chunk))
         sha256 = digest.hexdigest()
         compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, sha256)
         if file.payload_sha256 is None:

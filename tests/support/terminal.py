@@ -1,9 +1,10 @@
-"""Commands on a terminal of their own."""
+"""Commands on a terminal of their own, and what looks like one to progress bars."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -24,3 +25,10 @@ def on_terminal(command: list[str], environment: dict[str, str], columns: int = 
     os.close(master)
     assert process.wait() == 0
     return seen.decode().replace("\r\n", "\n")
+
+
+class Screen(io.StringIO):
+    """What tqdm takes for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
