@@ -6,7 +6,7 @@ what was expected, what was found, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -26,6 +26,7 @@ class MnistSparkError(Exception):
         expected: what the format, the catalog or the user promised.
         got: what was found instead.
         hint: what to do next.
+        details: where there is more than one finding, each of them. Commands show a line each.
     """
 
     exit_code = 1
@@ -41,6 +42,7 @@ class MnistSparkError(Exception):
         expected: object = None,
         got: object = None,
         hint: str | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         self.what = what
         self.dataset = dataset
@@ -50,24 +52,34 @@ class MnistSparkError(Exception):
         self.expected = expected
         self.got = got
         self.hint = hint
+        self.details = tuple(_one_line(detail) for detail in details)
+        super().__init__(self._line("; ".join(self.details)))
+
+    def lines(self) -> list[str]:
+        """The error for people: a line, and one for each of the details."""
+        return [self._line(""), *self.details]
+
+    def _line(self, details: str) -> str:
         where = [
             f"{name} {value}"
             for name, value in (
-                ("dataset", dataset),
+                ("dataset", self.dataset),
                 ("file", self.file),
-                ("records", record_range),
-                ("url", url),
+                ("records", self.record_range),
+                ("url", self.url),
             )
             if value is not None
         ]
-        line = what if not where else f"{what} ({', '.join(where)})"
-        if expected is not None:
-            line += f": expected {expected}"
-        if got is not None:
-            line += f"{',' if expected is not None else ':'} got {got}"
-        if hint is not None:
-            line += f". {hint}"
-        super().__init__(printable(" ".join(line.split())))
+        line = self.what if not where else f"{self.what} ({', '.join(where)})"
+        if self.expected is not None:
+            line += f": expected {self.expected}"
+        if self.got is not None:
+            line += f"{',' if self.expected is not None else ':'} got {self.got}"
+        if details:
+            line += f": {details}"
+        if self.hint is not None:
+            line += f". {self.hint}"
+        return _one_line(line)
 
     def within(self, **where: str) -> Self:
         """The same error with more of its place told, for callers that know more of it."""
@@ -127,6 +139,10 @@ class MountError(MnistSparkError):
 
 class SparkError(MnistSparkError):
     """Spark could not be started or failed to run the job."""
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:

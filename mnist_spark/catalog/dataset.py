@@ -16,7 +16,7 @@ from typing import Any
 
 from mnist_spark.catalog.description import ALL_SPLITS, Archive, Dataset, File, Split
 from mnist_spark.catalog.toml_reader import Keys, TomlReader
-from mnist_spark.errors import CatalogError, UsageError
+from mnist_spark.errors import CatalogError, UsageError, nearest
 from mnist_spark.storage.urls import is_url
 
 __all__ = [
@@ -64,6 +64,7 @@ def find(name: str) -> Dataset:
                 "unknown dataset",
                 expected=f"one of {', '.join(datasets())}, or a .toml file that describes one",
                 got=repr(name),
+                hint=nearest(name, datasets()) or None,
             )
         return datasets()[name]
     path = Path(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mnist_spark.errors import UsageError
+from mnist_spark.errors import UsageError, nearest
 
 ALL_SPLITS = "all"
 
@@ -136,6 +136,7 @@ class Dataset:
                     dataset=self.name,
                     expected=f"one of {', '.join([ALL_SPLITS, *valid])}",
                     got=repr(name),
+                    hint=nearest(name, [ALL_SPLITS, *valid]) or None,
                 )
         if not names:
             raise UsageError("no split chosen", dataset=self.name, expected=f"some of {valid}")

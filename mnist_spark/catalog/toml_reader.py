@@ -70,7 +70,7 @@ class TomlReader:
         errors = [message for _, message in sorted(told)]
         if len(errors) == 1:
             raise self._error(errors[0])
-        raise self._error(f"{len(errors)} errors in the {self._what}", got="; ".join(errors))
+        raise self._error(f"{len(errors)} errors in the {self._what}", details=errors)
 
     # --- Tables ---------------------------------------------------------------------------------
 

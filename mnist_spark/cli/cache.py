@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mnist_spark.cli.text import columns, paint
 from mnist_spark.download import inventory
 from mnist_spark.download.cache import PAYLOADS
 from mnist_spark.download.entries import Entry, State, entries
@@ -42,12 +43,20 @@ def run(args: argparse.Namespace) -> None:
 
 def _list(cache: Path) -> None:
     found = [e for e in entries(cache) if e.state not in (State.RECORD, State.LOCK)]
-    for entry in found:
-        when = datetime.fromtimestamp(entry.modified, UTC).strftime("%Y-%m-%d %H:%M")
-        name = f"{entry.dataset}/{entry.path.name}"
-        origin = entry.origin.url if entry.origin else ""
-        line = f"{name:<48} {_size(entry.size):>9} {when}Z {entry.state:<10} {origin}"
-        print(printable(line.rstrip()))
+    # Names last, as payloads' are longer than a terminal is wide.
+    rows = [
+        (
+            _size(entry.size),
+            datetime.fromtimestamp(entry.modified, UTC).strftime("%Y-%m-%d %H:%MZ"),
+            str(entry.state),
+            printable(f"{entry.dataset}/{entry.path.name}"),
+            printable(entry.origin.url if entry.origin else ""),
+        )
+        for entry in found
+    ]
+    for row, line in zip(rows, columns(rows, right=[0]), strict=True):
+        bad = row[2] == State.ASIDE
+        print(line.replace(row[2], paint(row[2], "red"), 1) if bad else line)
     print(f"{printable(str(cache))}: {_sum(found)}")
 
 
@@ -58,11 +67,11 @@ def _verify(cache: Path) -> None:
         path = printable(str(verdict.entry.path))
         if verdict.problem is None:
             good += 1
-            print(f"ok   {path}")
+            print(f"{paint('ok', 'green')}   {path}")
             continue
         bad.append(path)
         aside = f"; now {printable(verdict.aside.name)}" if verdict.aside else ""
-        print(f"bad  {path}: {verdict.problem}{aside}")
+        print(f"{paint('bad', 'red')}  {path}: {verdict.problem}{aside}")
     if bad:
         raise IntegrityError(
             "damaged files in the cache",
@@ -90,4 +99,6 @@ def _sum(found: list[Entry]) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size:,} B" if size < 10_000 else f"{size / 1e6:,.1f} MB"
+    if size < 10_000:
+        return f"{size:,} B"
+    return f"{size / 1e3:,.1f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"

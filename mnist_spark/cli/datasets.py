@@ -6,6 +6,7 @@ import argparse
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import Dataset
+from mnist_spark.cli.text import columns, paint, print_summary
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +28,8 @@ def run(args: argparse.Namespace) -> None:
         )
         for dataset in catalog.datasets().values()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    for row, line in zip(rows, columns(rows), strict=True):
+        print(line.replace(row[0], paint(row[0], "bold"), 1))
 
 
 def _show(dataset: Dataset) -> None:
@@ -46,9 +45,6 @@ def _show(dataset: Dataset) -> None:
         "digests": dataset.digests,
         "unconfirmed": dataset.unconfirmed,
     }
-    print(dataset.name)
-    for key, value in facts.items():
-        if value:
-            print(f"  {key:<11}  {value}")
-    for mirror in dataset.mirrors:
-        print(f"  {'mirror':<11}  {mirror}")
+    lines = [(key, value) for key, value in facts.items() if value]
+    lines += [("mirror", mirror) for mirror in dataset.mirrors]
+    print_summary("\n".join([dataset.name, *(f"  {key:<11}  {value}" for key, value in lines)]))

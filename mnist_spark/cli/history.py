@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mnist_spark.cli.text import print_summary
 from mnist_spark.history import as_text, history
 
 
@@ -14,4 +15,4 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """List a Delta table's versions: when, what, rows, writer, source digests."""
-    print(as_text(history(args.target)))
+    print_summary(as_text(history(args.target)))

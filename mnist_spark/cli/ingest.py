@@ -8,6 +8,7 @@ from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
 from mnist_spark.cli.arguments import add_dataset, add_source, positive
+from mnist_spark.cli.text import print_summary
 from mnist_spark.errors import UsageError
 from mnist_spark.ingestion import ingest
 from mnist_spark.ranges.transport import Transport
@@ -61,6 +62,6 @@ def run(args: argparse.Namespace) -> None:
         force=args.force,
         batch=True,
     )
-    print(report.summary())
+    print_summary(report.summary())
     if args.report is not None:
         report.write(args.report.absolute())

@@ -8,9 +8,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mnist_spark._version import __version__
+from mnist_spark.cli.text import print_error
 from mnist_spark.errors import MnistSparkError, nearest
 
 # Each is a module of this package: ``add`` declares its arguments, ``run`` runs it. Only the module
@@ -84,7 +85,7 @@ def guarded(args: argparse.Namespace) -> int:
     except MnistSparkError as error:
         if args.debug:
             traceback.print_exc()
-        print(f"mnist-spark: {error}", file=sys.stderr)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("mnist-spark: interrupted", file=sys.stderr)
@@ -95,12 +96,35 @@ def guarded(args: argparse.Namespace) -> int:
 class _Parser(argparse.ArgumentParser):
     """Errors are one line, with the nearest valid command, option or choice."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
-        suggestion = ""
-        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", line):
+        options, suggestion = list(self._option_string_actions), ""
+        if unknown := re.match(r"argument COMMAND: invalid choice: '?(.*?)'? \(", line):
+            # Not all of them in one line: the help lists them.
+            line, suggestion = f"unknown command {unknown[1]!r}", nearest(unknown[1], COMMANDS)
+        elif choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", line):
             suggestion = nearest(choice[1], [name.strip("' ") for name in choice[2].split(",")])
         elif unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", line):
-            suggestion = nearest(unknown[1], list(self._option_string_actions))
+            suggestion = nearest(unknown[1], options)
+        elif (stray := re.search(r"unrecognized arguments: (\S+)", line)) or "required" in line:
+            word = stray[1] if stray else self._words[0] if self._words else ""
+            suggestion = _with_option(word, options)
         suggestion = f" {suggestion}" if suggestion else ""
         self.exit(2, f"{self.prog}: {line}.{suggestion} See {self.prog} --help\n")
+
+
+def _with_option(word: str, options: Sequence[str]) -> str:
+    """How to write a dataset or a target that stands there without its option."""
+    from mnist_spark.catalog.dataset import datasets
+
+    if not word or word.startswith("-"):
+        return ""
+    is_dataset = word.endswith(".toml") or word in datasets()
+    option = "--dataset" if is_dataset else "--target"
+    return f"Write {option} {word}" + "." if option in options else ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnist_spark.cli.text import columns, paint
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh import logs
 
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     except MnistSparkError as error:
         logs.event("refresh-failed", logging.ERROR, error=f"{type(error).__name__}: {error}")
         raise
+    if args.log_format == "text" and sys.stdout.isatty():
+        _print_table(report)  # elsewhere the log is for machines too
     if not report.ok:
         raise MnistSparkError(
             f"{len(report.failed)} of {len(report.tables)} tables failed",
@@ -77,6 +81,26 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     return report
 
 
+def _print_table(report: RefreshReport) -> None:
+    from mnist_spark.refresh.report import Outcome
+
+    rows = [
+        (
+            str(table.outcome),
+            table.table,
+            "" if table.version is None else f"version {table.version}",
+            f"{sum(table.rows.values()):,} rows" if table.rows else "",
+            f"{table.seconds:.1f} s",
+        )
+        for table in report.tables
+    ]
+    styles = {Outcome.FAILED: "red", Outcome.UP_TO_DATE: "green", Outcome.WRITTEN: "green"}
+    print()
+    for table, line in zip(report.tables, columns(rows, right=[2, 3, 4]), strict=True):
+        state = str(table.outcome)
+        print(line.replace(state, paint(state, styles.get(table.outcome, "yellow")), 1))
+
+
 def _write_status(path: Path, config: Path, report: RefreshReport) -> None:
     from mnist_spark.pictures.status_page import TableStatus, write_page
     from mnist_spark.refresh.report import Outcome
@@ -88,7 +112,9 @@ def _write_status(path: Path, config: Path, report: RefreshReport) -> None:
             dataset=table.dataset,
             state=table.outcome,
             ok=table.outcome != Outcome.FAILED,
-            reason=table.error or ": ".join(filter(None, (table.cause, table.reason))),
+            # Without the error's class, which is for machines.
+            reason=(table.error or "").partition(": ")[2]
+            or ": ".join(filter(None, (table.cause, table.reason))),
             version=table.version,
             rows=table.rows or {},
             sha256=table.sha256 or {},

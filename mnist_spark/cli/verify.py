@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from mnist_spark.cli.text import print_summary
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError
 from mnist_spark.spark import session
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         cache=inputs.cache,
         spark=None if args.master is None else session.session(args.master, delta=False),
     )
-    print(report.summary())
+    print_summary(report.summary(), "green" if report.ok else "red")
     if args.report is not None:
         report.write(args.report.absolute())
     if args.status is not None:

@@ -6,9 +6,14 @@ import hashlib
 import os
 from pathlib import Path
 
+from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
 from mnist_spark.errors import IntegrityError
 from mnist_spark.idx.read import inflate
+
+_CHUNK_BYTES = 1 << 20
+_LONG_BYTES = 256 << 20
+"""From this size on, digesting takes long enough for a progress bar."""
 
 
 def check_file(path: Path, file: File) -> str:
@@ -59,7 +64,15 @@ def compare_digests(what: str, file: object, expected: str | None, got: str) -> 
 def sha256_of(path: Path) -> str:
     """The file's hex SHA-256."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        size = os.fstat(stream.fileno()).st_size
+        if size < _LONG_BYTES:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with progress.bar("checking", size, "B") as bar:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                bar.update(len(chunk))
+        return digest.hexdigest()
 
 
 def most_bytes(file: File) -> int:

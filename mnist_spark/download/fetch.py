@@ -70,25 +70,28 @@ def fetch(
     lists = [outcome for outcome in outcomes.values() if isinstance(outcome, list)]
     failures = list(dict.fromkeys(failure for each in lists for failure in each))
     if failures:
+        missing = list(dict.fromkeys(failure.name for failure in failures))
         raise DownloadError(
-            "no mirror gave the file",
+            "no mirror gave the file" if len(missing) == 1 else "no mirror gave the files",
             dataset=dataset.name,
-            file=", ".join(dict.fromkeys(failure.name for failure in failures)),
-            got=_listed(failures),
+            file=None if len(missing) == len(files) > 1 else ", ".join(missing),
+            details=_by_source(failures, len(missing)),
             hint="Name a folder that has the files with --source or MNIST_SPARK_SOURCE",
         )
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Fetched)}
 
 
-def _listed(failures: Iterable[Failure]) -> str:
-    """``URL: reason; …``, where files that share source and reason share an entry."""
+def _by_source(failures: Iterable[Failure], missing: int) -> list[str]:
+    """``URL: reason``; the files' names follow if others have failed there for another reason."""
     groups: dict[tuple[str, str], list[str]] = {}
     for failure in failures:
         groups.setdefault((failure.base, failure.reason), []).append(failure.name)
-    return "; ".join(
-        f"{base}{names[0] if len(names) == 1 else '{' + ','.join(names) + '}'}: {reason}"
+    return [
+        f"{base}{names[0]}: {reason}"
+        if len(names) == 1
+        else f"{base}: {reason}" + (f" ({', '.join(names)})" if len(names) < missing else "")
         for (base, reason), names in groups.items()
-    )
+    ]
 
 
 def in_parallel(

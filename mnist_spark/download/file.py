@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
-from tqdm.auto import tqdm
-
+from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import check_file, compare_digests, most_bytes, reason_of
@@ -85,13 +84,6 @@ class Download:
         """Raises StoppedError if the caller doesn't wait any more."""
         if self.stopped.is_set():
             raise StoppedError
-
-    def bar(self, file: File) -> tqdm[NoReturn]:
-        """A progress bar for the file's bytes."""
-        return tqdm(
-            total=file.size, desc=file.name, unit="B", unit_scale=True, unit_divisor=1024,
-            leave=False, disable=None if self.progress is None else not self.progress,
-        )  # fmt: skip
 
 
 def fetch_file(
@@ -232,7 +224,7 @@ class _Search:
     def _transfer(self, url: str, file: File, folder: Path, attempts: int | None) -> Fetched:
         path, poll = folder / file.name, self.download.poll
         with caching.replacing(path, durable=True) as stream:
-            with self.download.bar(file) as bar:
+            with progress.bar(file.name, file.size, "B", shown=self.download.progress) as bar:
                 answer = transfer(url, stream, most_bytes(file), poll, bar.update, attempts)
             stream.flush()
             try:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
 from mnist_spark.download.check import compare_digests, sha256_of
@@ -130,7 +131,11 @@ def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
     file = fetched.file
     digest = hashlib.sha256()
     # Not durable: after a power cut the check on reuse finds what is missing.
-    with open(fetched.path, "rb") as source, caching.replacing(path, durable=False) as target:
+    with (
+        open(fetched.path, "rb") as source,
+        caching.replacing(path, durable=False) as target,
+        progress.bar("unpacking", file.payload_size, "B") as bar,
+    ):
         chunks: Iterable[bytes] = (
             inflate(source, file.payload_size, fetched.path)
             if file.gzipped
@@ -141,6 +146,7 @@ def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
                 raise MnistSparkError("decompressing was stopped", file=path)
             digest.update(chunk)
             target.write(chunk)
+            bar.update(len(chunk))
         sha256 = digest.hexdigest()
         compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, sha256)
         if file.payload_sha256 is None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mnist_spark import progress as bars
 from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
@@ -51,7 +52,7 @@ def write_sample(
         test: records of the test split, likewise.
         seed: 0 or more.
         gzip: whether to write ``.gz`` files; otherwise payloads, 785 bytes per record.
-        progress: whether to show a bar; None shows one on a terminal only.
+        progress: whether to show a bar; None shows one in terminals and notebooks.
 
     Returns:
         the dataset as ``catalog.find(str(folder / "dataset.toml"))`` returns it.
@@ -60,8 +61,6 @@ def write_sample(
         UsageError: a count or the seed out of range, or files of these names that aren't a sample.
         MnistSparkError: a file can't be written.
     """
-    from tqdm.auto import tqdm
-
     counts = (train, test)
     for split, count in zip(_SPLITS, counts, strict=True):
         if not 1 <= count <= MAX_RECORDS:
@@ -77,9 +76,9 @@ def write_sample(
         with contextlib.ExitStack() as stack:
             # The last that is entered is the first in place: this one comes after the others.
             described = stack.enter_context(replacing(description))
-            hidden = None if progress is None else not progress
-            bar = tqdm(total=train + test, unit=" records", unit_scale=True, disable=hidden)
-            stack.enter_context(bar)
+            bar = stack.enter_context(
+                bars.bar("generating", train + test, "records", shown=progress)
+            )
             for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):
                 images, labels = (
                     _Writer(stack, folder / name, Header(ELEMENT_TYPES[0x08], shape))

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+from mnist_spark import progress
 from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.replacing import replacing
 from mnist_spark.storage.urls import below, is_url, shown
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _NAME = re.compile(r"\.?[0-9a-f]{64}\.idx(\.[0-9a-f]{8}\.part)?")
 
@@ -67,7 +71,10 @@ def _stage_local(payload: Path, sha256: str, path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(payload, "rb") as source, replacing(path) as target:
             Path(target.name).chmod(0o644)  # executors may be another user's
-            shutil.copyfileobj(source, target, 1 << 20)
+            with _bar(payload) as bar:
+                while chunk := source.read(1 << 20):
+                    target.write(chunk)
+                    bar.update(len(chunk))
     return str(path)
 
 
@@ -91,8 +98,13 @@ def _stage_remote(payload: Path, url: str) -> str:
             raise
         whole = False
     if not whole:
-        objects.put_file(payload, url)
+        with _bar(payload) as bar:
+            objects.put_file(payload, url, bar.update)
     return url
+
+
+def _bar(payload: Path) -> tqdm[NoReturn]:
+    return progress.bar("staging", payload.stat().st_size, "B")
 
 
 def _os_errors(location: str) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from mnist_spark import progress
 from mnist_spark.errors import UsageError, one_of
 from mnist_spark.idx.format import Header, open_payload
 from mnist_spark.idx.read import iter_records
@@ -133,9 +134,14 @@ def plan_tasks(
         )
         return RangeTask(records, images, labels)
 
+    tasks: list[RangeTask] = []
+    total = sum(records.records for records in ranges)
     # Digests release Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(plan, ranges))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress.bar("planning", total, "rows") as bar:
+        for task in pool.map(plan, ranges):
+            tasks.append(task)
+            bar.update(task.records.records)
+    return tasks
 
 
 def carry(task: RangeTask) -> RangeTask:

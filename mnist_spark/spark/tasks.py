@@ -23,6 +23,7 @@ from mnist_spark.spark import executors, session
 from mnist_spark.spark.executors import MAX_MESSAGE_BYTES
 from mnist_spark.spark.planned import PlannedFiles, planned
 from mnist_spark.spark.schema import DATA_FILE
+from mnist_spark.spark.watch import watched
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,7 +56,8 @@ def write_files(
     """
     write = _write_inline if inline else _write_shared
     waves = _waves(tasks, schema, inline=inline, connect=session.is_connect(spark))
-    files = [data_file(row) for wave in waves for row in write(spark, wave, schema, folder)]
+    with watched([task.records for task in tasks], folder):
+        files = [data_file(row) for wave in waves for row in write(spark, wave, schema, folder)]
     if sorted(file.records for file in files) != sorted(task.records for task in tasks):
         raise TableError(
             "the written files are not the planned ranges",

@@ -67,6 +67,26 @@ def read_file(folder: str, name: str, limit: int) -> bytes:
         return stream.read(limit)
 
 
+def ends_with(folder: str, name: str, end: bytes) -> bool:
+    """Whether a file in a table's folder is complete, which then ends so.
+
+    Objects at a URL are complete as soon as they are listed.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if is_url(folder):
+        return True
+    try:
+        with open(Path(folder, name), "rb") as stream:
+            if stream.seek(0, os.SEEK_END) < len(end):
+                return False
+            stream.seek(-len(end), os.SEEK_END)
+            return stream.read() == end
+    except FileNotFoundError:
+        return False
+
+
 def remove_file(folder: str, name: str) -> None:
     """Removes a file in a table's folder."""
     if is_url(folder):

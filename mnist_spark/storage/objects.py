@@ -138,9 +138,14 @@ def open_writer(url: str) -> Iterator[IO[bytes]]:
         _put(url, stream)
 
 
-def put_file(path: Path, url: str) -> None:
-    """Uploads a file; the object is there when its last byte is."""
-    _put(url, path)
+def put_file(path: Path, url: str, advance: Callable[[int], object] = lambda _: None) -> None:
+    """Uploads a file; the object is there when its last byte is.
+
+    Args:
+        advance: told the bytes as they go; a negative number if they are to go again.
+    """
+    with open(path, "rb") as stream:
+        _put(url, _Counted(stream, advance))
 
 
 def delete(url: str) -> None:
@@ -199,7 +204,22 @@ class _Blocks(io.RawIOBase):
         return len(data)
 
 
-def _put(url: str, content: IO[bytes] | Path, *, again: bool = True) -> None:
+class _Counted:
+    """A file, as far as obstore asks for one, that tells how much of it has been read."""
+
+    def __init__(self, stream: IO[bytes], advance: Callable[[int], object]) -> None:
+        self._stream, self._advance = stream, advance
+        self._told = 0
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._advance(self._stream.tell() - self._told)
+        self._told = self._stream.tell()
+        return data
+
+
+def _put(url: str, content: Any, *, again: bool = True) -> None:
     store, key = connect(url)
     try:
         with object_errors():
@@ -208,8 +228,7 @@ def _put(url: str, content: IO[bytes] | Path, *, again: bool = True) -> None:
         if not (error.conflict and again):
             raise
         # No condition was set, so writing the same bytes once more is safe.
-        if not isinstance(content, Path):
-            content.seek(0)
+        content.seek(0)
         _put(url, content, again=False)
 
 

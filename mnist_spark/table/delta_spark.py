@@ -19,6 +19,7 @@ from mnist_spark.errors import ConflictError, MnistSparkError, TableError
 from mnist_spark.spark import failures, session
 from mnist_spark.spark.planned import rows
 from mnist_spark.spark.schema import spark_schema
+from mnist_spark.spark.watch import watched_by_spark
 from mnist_spark.table.job import NUMBERED, WriteJob, Written
 from mnist_spark.table.probe import check_reachable
 from mnist_spark.table.properties import (
@@ -60,9 +61,11 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
     told = existing is None or job.properties.items() <= existing.items()
     if existing is None:
         _create(spark, job)
+    folder = None if job.target.local is None else str(job.target.local)
     try:
         if existing is None or same:
-            writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
+            with watched_by_spark(spark, job.ranges, folder):
+                writer.overwrite(lit(True) if job.whole else col("split").isin(job.split_names))
         else:
             # The only way to change all columns and all rows in one transaction; Delta gives no
             # way to keep NOT NULL in it. Spark observes nothing within this command.
@@ -70,7 +73,8 @@ def write(spark: SparkSession, job: WriteJob) -> Written:
             writer = writer.using("delta").partitionedBy(col("split"))
             for key, value in (job.properties | {"comment": description(job.dataset)}).items():
                 writer = writer.tableProperty(key, value)
-            writer.createOrReplace()
+            with watched_by_spark(spark, job.ranges, folder):
+                writer.createOrReplace()
     except failures.spark_errors(ConnectionError) as error:
         _check_committed(spark, job, error)
         traces = list  # Spark observes nothing of a query that has failed

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.errors import TableError, UsageError, nearest
 from mnist_spark.table.pixels import PixelColumns
 from mnist_spark.table.read import open_table
 from mnist_spark.table.reader import TableReader
@@ -136,7 +136,12 @@ def _open(
         )
     rows = table.rows()
     if split not in rows:
-        raise UsageError("unknown split", expected=f"one of {', '.join(sorted(rows))}", got=split)
+        raise UsageError(
+            "unknown split",
+            expected=f"one of {', '.join(sorted(rows))}",
+            got=repr(split),
+            hint=nearest(split, rows) or None,
+        )
     rank, world_size = shard or (0, 1)
     if not 0 <= rank < world_size:
         raise UsageError("shard", expected="(rank, world_size), 0 <= rank < world_size", got=shard)

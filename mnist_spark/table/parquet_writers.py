@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from mnist_spark.errors import TableError, os_errors
 from mnist_spark.spark.tasks import write_files
+from mnist_spark.spark.watch import watched_by_spark
 from mnist_spark.table.job import WriteJob, Written
 from mnist_spark.table.parquet import METADATA, inspect, local_folder
 from mnist_spark.table.probe import check_reachable
@@ -52,7 +53,8 @@ def write_spark(spark: SparkSession, job: WriteJob) -> Written:
     with replacing(job) as folder:
         check_reachable(spark, str(folder), job.probes)
         frame, traces = rows(spark, job.tasks, job.schema, inline=job.inline)
-        frame.write.partitionBy("split").mode("append").parquet(str(folder))
+        with watched_by_spark(spark, job.ranges, None):
+            frame.write.partitionBy("split").mode("append").parquet(str(folder))
         sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]
     return Written(None, len(sizes), sum(sizes), traces())
 

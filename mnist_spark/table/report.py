@@ -89,24 +89,25 @@ class IngestReport(Report):
     def summary(self) -> str:
         """A few lines for people."""
         version = "" if self.table_version is None else f" version {self.table_version}"
-        width = max(map(len, self.classes))
+        width = max(map(len, (*self.classes, "transport")))
         lines = [
             f"{self.dataset}{' (generated sample)' if self.generated else ''} → {self.target}",
-            f"  {self.format}{version}, layout {self.layout}, {self.table_files} files, "
-            f"{self.table_bytes / 1e6:.1f} MB, writer {self.writer} ({self.writer_reason})",
-            "  rows    " + ", ".join(f"{split} {n:,}" for split, n in self.rows.items()),
-            f"  ranges  {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload,"
-            f" {self.transport} ({self.transport_reason})",
-            f"  tasks   {self._tasks() or 'not told'}",
-            "  source  "
+            f"  table      {self.format}{version}, layout {self.layout},"
+            f" {self.table_files} files, {self.table_bytes / 1e6:.1f} MB",
+            f"  writer     {self.writer} ({self.writer_reason})",
+            "  rows       " + ", ".join(f"{split} {n:,}" for split, n in self.rows.items()),
+            f"  ranges     {len(self.ranges)} from {self.payload_bytes / 1e6:.1f} MB of payload",
+            f"  transport  {self.transport} ({self.transport_reason})",
+            f"  tasks      {self._tasks() or 'not told'}",
+            "  source     "
             + ", ".join(sorted({_folder(s.url) for s in self.sources}))
             + f" ({self.downloaded_bytes / 1e6:.1f} MB downloaded)",
-            "  seconds " + ", ".join(f"{step} {s:.1f}" for step, s in self.seconds.items()),
+            "  seconds    " + ", ".join(f"{step} {s:.1f}" for step, s in self.seconds.items()),
             f"  {'label':<{width}}" + "".join(f"  {split:>8}" for split in self.rows),
         ]
         for i, name in enumerate(self.classes):
             counts = "".join(f"  {counts[i]:>8,}" for counts in self.label_counts.values())
-            lines.append(f"  {name:<{max(width, len('label'))}}{counts}")
+            lines.append(f"  {name:<{width}}{counts}")
         return "\n".join(lines)
 
     def _tasks(self) -> str:

@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from mnist_spark import progress
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.download.cache import PAYLOADS
@@ -35,6 +36,7 @@ from mnist_spark.verify.rebuild import Window, rebuilt_from
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from tqdm import tqdm
 
 Buffer = memoryview | bytes
 
@@ -81,6 +83,12 @@ class Contents:
 
     def _digest(self, split: ExpectedSplit) -> tuple[dict[str, str], list[RecordRange]]:
         """SHA-256 by role, and the ranges that may differ from the source."""
+        with progress.bar("verifying", split.records, "rows") as bar:
+            return self._digest_windows(split, bar)
+
+    def _digest_windows(
+        self, split: ExpectedSplit, bar: tqdm[NoReturn]
+    ) -> tuple[dict[str, str], list[RecordRange]]:
         ranges = list(windows(split, self.expected.schema))
         files = None if self.executors is None else self.table.files()
         if self.executors is not None and files is None:
@@ -88,7 +96,7 @@ class Contents:
                 f"{split.name}: rebuilt by this process, as executors cannot read such a table"
             )
         if self.executors is None or files is None:
-            return _digest(split, self._here(ranges, self.findings)), ranges
+            return _digest(split, self._here(ranges, bar)), ranges
         payloads = self._payloads(split)
         both = payloads.keys() == split.headers.keys()
         rebuilt = distributed.rebuild_all(
@@ -98,6 +106,7 @@ class Contents:
             self.expected.schema,
             self.expected.classes,
             with_bytes=not both,
+            advance=bar.update,
         )
         if not both:
             return _digest(split, self._noted(rebuilt)), ranges
@@ -111,12 +120,13 @@ class Contents:
         return right, list(dict.fromkeys(suspects))
 
     def _here(
-        self, ranges: Sequence[RecordRange], findings: Findings
+        self, ranges: Sequence[RecordRange], bar: tqdm[NoReturn]
     ) -> Iterator[tuple[Buffer, Buffer]]:
         for records in ranges:
-            window = rebuild(self.table, records, self.expected, findings)
+            window = rebuild(self.table, records, self.expected, self.findings)
             yield window.images.data, window.labels.data
             del window
+            bar.update(records.records)
 
     def _noted(self, rebuilt: Iterator[distributed.Rebuilt]) -> Iterator[tuple[Buffer, Buffer]]:
         for window in rebuilt:

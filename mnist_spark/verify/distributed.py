@@ -8,13 +8,14 @@ windows' bytes travel, a few at a time, and the driver digests them in order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mnist_spark import progress
 from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.spark import executors, failures
+from mnist_spark.spark import executors, failures, session
 from mnist_spark.verify.findings import Problem, What
 from mnist_spark.verify.rebuild import WINDOW, rebuild_window
 
@@ -46,12 +47,14 @@ def rebuild_all(
     classes: range,
     *,
     with_bytes: bool,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Rebuilt]:
     """Has the windows rebuilt, in the order of the ranges.
 
     Args:
         classes: the labels that there may be.
         with_bytes: whether the rebuilt bytes shall come along.
+        advance: told how many records have been rebuilt since.
 
     Raises:
         TableError: an executor can't read the table.
@@ -59,7 +62,12 @@ def rebuild_all(
     """
     from pyspark.errors import PySparkException
 
-    step = _WAVE if with_bytes else len(ranges)
+    step = len(ranges)
+    if with_bytes:
+        step = _WAVE
+    elif progress.is_watched():
+        # Spark tells nothing of a job before it ends, so whoever looks on gets several jobs.
+        step = max(_WAVE, 2 * session.parallelism(spark))
     for first in range(0, len(ranges), step):
         wave = ranges[first : first + step]
 
@@ -74,3 +82,4 @@ def rebuild_all(
             sha256 = {"images": of_images, "labels": of_labels}
             found = [Problem(What(what), *rest) for what, *rest in json.loads(problems)]
             yield Rebuilt(sha256, found, bytes(images), bytes(labels))
+        advance(sum(records.records for records in wave))

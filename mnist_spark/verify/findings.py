@@ -188,10 +188,17 @@ class VerifyReport(Report):
             f"  {self.dataset}, {self.format}{version}, layout {self.layout}, "
             f"{self.seconds:.1f} s, read by {self.engine}",
         ]
+        rows = {n: "?" if s.rows is None else f"{s.rows:,}" for n, s in self.splits.items()}
+        records = {name: f"{split.records:,}" for name, split in self.splits.items()}
+        widths = [
+            max(map(len, texts), default=0) for texts in (rows, rows.values(), records.values())
+        ]
         for name, split in self.splits.items():
             digests = "".join(f", {role} {sha256[:12]}…" for role, sha256 in split.sha256.items())
-            rows = "?" if split.rows is None else f"{split.rows:,}"
-            lines.append(f"  {name:<6} {rows} rows of {split.records:,}{digests}")
+            lines.append(
+                f"  {name:<{widths[0]}}  {rows[name]:>{widths[1]}} rows of"
+                f" {records[name]:>{widths[2]}}{digests}"
+            )
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  {problem}" for problem in self.problems]
         return "\n".join(lines)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.main import main
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
+from tests.support.terminal import on_terminal
 
 TRAIN = random_pair(20, 3, 2)
 
@@ -83,7 +87,7 @@ def test_one_dataset(run, name):
 
 
 def test_an_unknown_dataset(run):
-    fails(run("datasets", "mnits"), 2, "unknown dataset", "mnits")
+    fails(run("datasets", "mnits"), 2, "unknown dataset", "mnits", "Did you mean 'mnist'?")
 
 
 def test_alone_it_shows_the_help(run):
@@ -103,11 +107,66 @@ def test_alone_it_shows_the_help(run):
         (["ingest", "--target", "t", "--spilt=train"], "--split"),
         (["ingest", "--target", "t", "--layout", "arry"], "array"),
         (["ingest", "--target", "t", "--writer", "colunmar"], "columnar"),
+        (["cache", "claen"], "clean"),
     ],
 )
 def test_did_you_mean(run, argv, nearest):
     result = run(*argv)
     fails(result, 2, f" Did you mean {nearest!r}? See mnist-spark")
+
+
+@pytest.mark.parametrize(
+    ("argv", "nearest"),
+    [
+        (["ingest", "--target", "t", "--dataset", "fashion_mnist"], "fashion-mnist"),
+        (["download", "--to", "t", "--split", "trian"], "train"),
+    ],
+)
+def test_did_you_mean_a_dataset_or_a_split(run, argv, nearest):
+    fails(run(*argv), 2, "unknown", f"Did you mean {nearest!r}?")
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["ingest", "mnist"], "--target. Write --dataset mnist. See"),
+        (["ingest", "kmnist", "--target", "t"], ": kmnist. Write --dataset kmnist. See"),
+        (["ingest", "my.toml", "--target", "t"], ": my.toml. Write --dataset my.toml. See"),
+        (["ingest", "lake/mnist"], "--target. Write --target lake/mnist. See"),
+        (["verify", "lake/mnist", "mnist"], ": mnist. Write --dataset mnist. See"),
+        (["datasets", "mnist", "kmnist"], ": kmnist. See"),
+    ],
+)
+def test_what_stands_without_its_option(run, argv, told):
+    fails(run(*argv), 2, told)
+
+
+def test_several_sources_that_failed_are_a_line_each(run, dataset, tmp_path):
+    text = Path(dataset).read_text("utf-8")
+    several = 'mirrors = ["nowhere/", "http://127.0.0.1:9/"]'
+    toml = tmp_path / "several.toml"
+    toml.write_text(re.sub(r"(?s)mirrors = \[.*?\]", several, text), "utf-8")
+    code, out, err = run("download", "--dataset", toml, "--to", "to")
+    first, *others = err.splitlines()
+    assert (code, out) == (1, "")
+    assert first.startswith("mnist-spark: no mirror gave the files (dataset tiny). Name a folder")
+    assert others == [
+        f"  {tmp_path}/nowhere/: No such file or directory",
+        "  http://127.0.0.1:9/: Connection refused",
+    ]
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb", ""])
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_colour_is_for_terminals_that_have_it(tmp_path, term, no_colour):
+    environment = os.environ | {"TERM": term, "NO_COLOR": no_colour}
+    command = [sys.executable, "-m", "mnist_spark", "datasets", "mnist"]
+    seen = on_terminal(command, environment)
+    plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[\d;]*m", "", seen) == plain
+    coloured = "\x1b[1mmnist\x1b[0m" in seen
+    assert coloured == (term == "xterm-256color" and not no_colour)
 
 
 def test_the_help_imports_no_library():
@@ -130,7 +189,7 @@ def test_version_and_help(run):
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["digest"], ["invalid choice", "'digest'"]),
+        (["digest"], ["unknown command 'digest'.", "See mnist-spark --help"]),
         (["ingest"], ["ingest: ", "--target", "See mnist-spark ingest --help"]),
         (["ingest", "--target", "t", "--format", "csv"], ["--format", "'csv'", "delta"]),
         (["ingest", "--target", "t", "--layout", "rows"], ["--layout", "'rows'", "binary"]),
@@ -193,7 +252,9 @@ def test_download(run, dataset, tmp_path):
 def test_download_of_one_split_from_another_source(run, dataset, tmp_path, monkeypatch):
     moved = (tmp_path / "in").rename(tmp_path / "moved")
     toml = (moved / "dataset.toml").rename(tmp_path / "d.toml")
-    fails(run("download", "--dataset", toml, "--to", "to"), 1, "no mirror", "train-images.gz")
+    code, _, err = run("download", "--dataset", toml, "--to", "to")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "no mirror gave the files (dataset tiny): " in err
     argv = ("download", "--dataset", toml, "--to", "to", "--split", "test")
     code, out, _ = run(*argv, "--source", moved)
     assert (code, len(out.splitlines())) == (0, 2)

@@ -102,12 +102,13 @@ def test_list(full, run, server):
     assert total == f"{full}: 4 files and 4 payloads, " + f"{sum_size(full):,} B"
     assert len(lines) == 8
     for line in lines[4:]:
-        name = line.split()[0].removeprefix("tiny/")
+        name = line.split()[5].removeprefix("tiny/")
         size = (full / "tiny" / name).stat().st_size
-        assert line.split()[1:3] == [f"{size:,}", "B"]
-        assert line.endswith(f" complete   {server.url}{name}")
-    assert [line.split()[0] for line in lines[4:]] == [f"tiny/{name}" for name in NAMES]
-    assert {line.split()[0] for line in lines[:4]} == {
+        assert line.split()[:2] == [f"{size:,}", "B"]
+        assert line.split()[4:] == ["complete", f"tiny/{name}", f"{server.url}{name}"]
+    assert len({line.index("complete") for line in lines}) == 1
+    assert [line.split()[5] for line in lines[4:]] == [f"tiny/{name}" for name in NAMES]
+    assert {line.split()[5] for line in lines[:4]} == {
         f"payloads/{path.name}" for path in payloads(full)
     }
 
@@ -121,7 +122,7 @@ def test_list_shows_what_went_wrong(full, run):
     assert run("verify")[0] == 1
     (full / "tiny" / f".{NAMES[1]}.{OLD}.part").write_bytes(b"half")
     payloads(full)[0].with_name(f"{payloads(full)[0].name}.json").unlink()
-    states = [line.split()[5] for line in run("list")[1].splitlines()[:-1]]
+    states = [line.split()[4] for line in run("list")[1].splitlines()[:-1]]
     assert sorted(states) == ["complete"] * 6 + ["damaged", "partial", "unrecorded"]
 
 

@@ -238,10 +238,10 @@ def test_next_mirror_on_any_failure(server, second, dataset, cache, monkeypatch,
 @pytest.mark.parametrize(
     ("mirror", "reason"),
     [
-        (NOWHERE, "no-such-host.invalid/{"),
+        (NOWHERE, "no-such-host.invalid/: "),
         pytest.param(refused_url(), "Connection refused", id="refused"),
         ("https://127.0.0.1:1/", "Connection refused"),
-        ("/no/such/folder", "/no/such/folder/{train-images.gz,train-labels.gz}: No such file"),
+        ("/no/such/folder", "/no/such/folder/: No such file"),
     ],
 )
 def test_next_mirror_if_there_is_none(second, dataset, cache, mirror, reason):
@@ -298,12 +298,31 @@ def test_every_file_url_and_reason_in_one_line(server, second, dataset, cache):
     with pytest.raises(DownloadError) as caught:
         get(data, cache, split="all")
     assert caught.value.file == f"{NAMES[0]}, {NAMES[3]}"
-    assert caught.value.got == (
-        f"{server.url}{{{NAMES[0]},{NAMES[3]}}}: HTTP 404 Not Found; "
-        f"{second.url}{NAMES[0]}: HTTP 500 Internal Server Error; "
-        f"{second.url}{NAMES[3]}: size: expected {data.splits[1].labels.size} bytes, got 2 bytes"
+    line, *details = caught.value.lines()
+    assert line == (
+        f"no mirror gave the files (dataset tiny, file {NAMES[0]}, {NAMES[3]})."
+        f" Name a folder that has the files with {HINT}"
     )
+    assert details == [
+        f"{server.url}: HTTP 404 Not Found",
+        f"{second.url}{NAMES[0]}: HTTP 500 Internal Server Error",
+        f"{second.url}{NAMES[3]}: size: expected {data.splits[1].labels.size} bytes, got 2 bytes",
+    ]
+    assert "; ".join(details) in str(caught.value)
     assert visible(cache) == complete(NAMES[1], NAMES[2])
+
+
+def test_files_that_share_a_reason_are_told_together(server, dataset, cache):
+    for name in NAMES:
+        server.faults[name] = Fault(status=404)
+    server.faults[NAMES[2]] = Fault(status=410)
+    with pytest.raises(DownloadError) as caught:
+        get(dataset(server.url), cache, split="all")
+    assert caught.value.lines() == [
+        f"no mirror gave the files (dataset tiny). Name a folder that has the files with {HINT}",
+        f"{server.url}: HTTP 404 Not Found ({NAMES[0]}, {NAMES[1]}, {NAMES[3]})",
+        f"{server.url}{NAMES[2]}: HTTP 410 Gone",
+    ]
 
 
 def test_stored_encoding_is_not_undone(server, dataset, cache):

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnist_spark import progress
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.idx import digits, sample
@@ -267,7 +268,10 @@ def test_wrong_arguments(tmp_path: Path, wrong: dict[str, int], line: str) -> No
     assert not (tmp_path / "new").exists()
 
 
-def test_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_REDRAW_SECONDS", 0.0)
     for shown in (None, False):
         sample.write_sample(tmp_path, train=10, test=10, progress=shown)
         assert capsys.readouterr().err == ""

@@ -56,6 +56,14 @@ def test_always_a_single_line(what, file, got, hint):
     assert len(line.splitlines()) <= 1
 
 
+def test_details_are_in_the_line_and_a_line_each():
+    error = MnistSparkError("what", file="f", hint="Do", details=["a: 1\n", "b: \x1b[2J"])
+    assert str(error) == "what (file f): a: 1; b: \\x1b[2J. Do"
+    assert error.lines() == ["what (file f). Do", "a: 1", "b: \\x1b[2J"]
+    copy = pickle.loads(pickle.dumps(error))
+    assert copy.within(dataset="d").lines()[1:] == error.lines()[1:]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pickle_and_within_keep_everything(kind):
     parts = {"file": "f", "record_range": "train[0:1]", "url": "u", "expected": 1, "got": 2}

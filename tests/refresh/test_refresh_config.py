@@ -189,7 +189,7 @@ def test_all_errors_at_once():
     with pytest.raises(UsageError) as caught:
         parse(text, FILE)
     message = str(caught.value)
-    assert message.startswith("4 errors in the config: got ")
+    assert message.startswith("4 errors in the config: ")
     lines = [int(n) for n in re.findall(rf"{FILE}:(\d+): ", message)]
     assert lines == [4, 5, 6, 9]
 

@@ -66,12 +66,14 @@ def test_json_has_all_of_it():
 def test_summary():
     assert REPORT.summary().splitlines() == [
         "mnist → /lake/mnist",
-        "  delta version 3, layout columns, 4 files, 14.4 MB, writer spark (asked for)",
-        "  rows    train 60,000, test 10,000",
-        "  ranges  2 from 55.0 MB of payload, shared (as asked)",
-        "  tasks   node1/0: 2 in 1.8 s",
-        "  source  /data/, https://host/a/ (11.6 MB downloaded)",
-        "  seconds download 1.2, write 3.0",
+        "  table      delta version 3, layout columns, 4 files, 14.4 MB",
+        "  writer     spark (asked for)",
+        "  rows       train 60,000, test 10,000",
+        "  ranges     2 from 55.0 MB of payload",
+        "  transport  shared (as asked)",
+        "  tasks      node1/0: 2 in 1.8 s",
+        "  source     /data/, https://host/a/ (11.6 MB downloaded)",
+        "  seconds    download 1.2, write 3.0",
         "  label           train      test",
         "  T-shirt/top    50,000         1",
         "  Été            10,000     9,999",
@@ -84,11 +86,11 @@ def test_summary_of_a_sample_in_parquet_with_short_class_names():
     )
     lines = report.summary().splitlines()
     assert lines[0] == "mnist (generated sample) → /lake/mnist"
-    assert lines[1].startswith("  parquet, layout columns")
+    assert lines[1].startswith("  table      parquet, layout columns")
     assert lines[-3:] == [
-        "  label     train      test",
-        "  0        50,000         1",
-        "  1        10,000     9,999",
+        "  label         train      test",
+        "  0            50,000         1",
+        "  1            10,000     9,999",
     ]
 
 
