@@ -13,7 +13,7 @@ from mnist_spark.spark import jvm_archive
 from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
-# Tests' JVMs are short: the optimising compiler and the collector's threads never pay for themselves.
+# The optimising compiler and threads that collect garbage don't pay within a run of the tests.
 QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
