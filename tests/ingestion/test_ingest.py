@@ -139,15 +139,17 @@ def test_the_spark_writer_on_real_data(spark, real_data, tmp_path):
     check_rows(folder, target)
 
 
-def test_a_catalog_table(spark, tiny):
+def test_a_catalog_table(spark, narrow):
     spark.sql("CREATE DATABASE IF NOT EXISTS lake")
     try:
         for version in (1, 2):
-            report = ingest(tiny.description, target="lake.digits", cache=tiny.cache, spark=spark)
+            report = ingest(
+                narrow.description, target="lake.digits", cache=narrow.cache, spark=spark
+            )
             assert report.writer == "spark"
             assert report.table_version == version
         part = ingest(
-            tiny.description, target="lake.digits", split="test", cache=tiny.cache, spark=spark
+            narrow.description, target="lake.digits", split="test", cache=narrow.cache, spark=spark
         )
         assert (part.writer, part.rows) == ("spark", {"test": 500})
         assert spark.table("lake.digits").count() == 3500
@@ -155,9 +157,9 @@ def test_a_catalog_table(spark, tiny):
         spark.sql("DROP DATABASE lake CASCADE")
 
 
-def test_the_report(spark, tiny, tmp_path):
+def test_the_report(spark, narrow, tmp_path):
     report = ingest(
-        tiny.description, target=tmp_path / "t", cache=tiny.cache, ranges=5, spark=spark
+        narrow.description, target=tmp_path / "t", cache=narrow.cache, ranges=5, spark=spark
     )
     assert report.generated
     assert report.ranges == [
@@ -169,11 +171,11 @@ def test_the_report(spark, tiny, tmp_path):
     ]
     assert report.table_files == 5
     assert report.table_bytes == sum(f.stat().st_size for f in tmp_path.rglob("*.parquet"))
-    assert report.payload_bytes == 3500 * 785 + 2 * (16 + 8)
+    assert report.payload_bytes == 3500 * (7 * 5 + 1) + 2 * (16 + 8)
     assert list(report.seconds) == ["download", "unpack", "check", "session", "write"]
     assert [s.url for s in report.sources] == [
-        (tiny.folder / split.files[i].name).as_uri()
-        for split in tiny.dataset.splits
+        (narrow.folder / split.files[i].name).as_uri()
+        for split in narrow.dataset.splits
         for i in (0, 1)
     ]
     assert json.loads(report.to_json())["rows"] == {"train": 3000, "test": 500}

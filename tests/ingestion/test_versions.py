@@ -10,18 +10,22 @@ from mnist_spark.verify import verify
 from tests.support.sessions import has_delta
 
 
-def test_what_the_columnar_writer_writes_is_verified_by_spark(spark, tiny, tmp_path):
+def test_what_the_columnar_writer_writes_is_verified_by_spark(spark, narrow, tmp_path):
     mnist_spark.ingest(
-        tiny.description, target=tmp_path / "t", cache=tiny.cache, spark=spark, writer="columnar"
+        narrow.description,
+        target=tmp_path / "t",
+        cache=narrow.cache,
+        spark=spark,
+        writer="columnar",
     )
-    report = verify(tmp_path / "t", dataset=tiny.description, cache=tiny.cache, spark=spark)
+    report = verify(tmp_path / "t", dataset=narrow.description, cache=narrow.cache, spark=spark)
     assert report.ok
 
 
-def test_the_writer_spark_writes_or_says_what_it_lacks(tiny, tmp_path):
+def test_the_writer_spark_writes_or_says_what_it_lacks(narrow, tmp_path):
     """Delta Lake has no jars for some versions of Spark; the columnar writer needs none."""
     command = [sys.executable, "-m", "mnist_spark", "ingest", "--writer", "spark"]
-    command += ["--dataset", tiny.description, "--cache", str(tiny.cache)]
+    command += ["--dataset", narrow.description, "--cache", str(narrow.cache)]
     done = subprocess.run(
         [*command, "--target", str(tmp_path / "t")],
         cwd=tmp_path,
@@ -32,7 +36,7 @@ def test_the_writer_spark_writes_or_says_what_it_lacks(tiny, tmp_path):
     )
     if has_delta():
         assert done.returncode == 0, done.stderr
-        assert verify(tmp_path / "t", dataset=tiny.description, cache=tiny.cache).ok
+        assert verify(tmp_path / "t", dataset=narrow.description, cache=narrow.cache).ok
     else:
         assert done.returncode == 1
         assert "no Delta Lake known for this Spark" in done.stderr

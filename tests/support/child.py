@@ -1,7 +1,8 @@
-"""A process that fetches and unpacks a dataset's training split and says how it went, as JSON.
+"""Processes that fetch and unpack a dataset's training split and say how it went, as JSON.
 
-Arguments: the description of the dataset, the cache folder, the source ("" for the mirrors), and
-the limits as JSON. Logs of level DEBUG go to stderr.
+Each is a fork of this one, which has imported everything. A line of JSON in names the description
+of the dataset, the cache folder, the source ("" for the mirrors), the limits, the environment, and
+the file for stdout and stderr, logs of level DEBUG among them. A line out is its exit code.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download import limits, payload
@@ -37,9 +41,9 @@ def peak_memory() -> int:
     return int(line) << 10
 
 
-def main() -> None:
-    name, cache, source, changed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    for key, value in json.loads(changed).items():
+def work(name: str, folder: str, source: str, changed: dict[str, float]) -> dict[str, object]:
+    cache = Path(folder)
+    for key, value in changed.items():
         setattr(limits, key, value)
     logging.basicConfig(level=logging.DEBUG)
     dataset = catalog.find(name)
@@ -69,8 +73,30 @@ def main() -> None:
     watcher.join()
     result["disk"] = max(peak, disk(cache)) / 1e6
     result["memory"] = peak_memory() / 1e6
-    print(json.dumps(result))
+    return result
+
+
+def fork(arguments: list[Any], environment: dict[str, str], output: str, result: str) -> int:
+    """Does the work in a process of its own, and returns its exit code."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    code = 1
+    try:
+        with open(output, "wb") as stream:
+            for number in (1, 2):
+                os.dup2(stream.fileno(), number)
+        os.environ.clear()
+        os.environ.update(environment)
+        Path(result).write_text(json.dumps(work(*arguments)), "utf-8")
+        code = 0
+    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent does
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
-    main()
+    for line in sys.stdin:
+        print(fork(**json.loads(line)), flush=True)

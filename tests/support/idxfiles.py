@@ -69,6 +69,7 @@ def write_dataset(
     image_shape: tuple[int, int] = (3, 2),
     classes: int = 10,
     records: dict[str, int] | None = None,
+    generated: bool = False,
 ) -> catalog.Dataset:
     """Gzips the payloads (images, labels) of each split into the folder and describes them.
 
@@ -84,6 +85,7 @@ def write_dataset(
         f"image_shape = {list(image_shape)}",
         f"classes = {[str(i) for i in range(classes)]}",
         'mirrors = ["."]',
+        f"generated = {str(generated).lower()}",
     ]
     for split, pair in splits.items():
         count = (records or {}).get(split, int.from_bytes(pair[1][4:8], "big"))

@@ -13,6 +13,9 @@ from mnist_spark.spark import jvm_archive, jvm_training
 from mnist_spark.spark.java import find_java
 from tests.support.processes import PROJECT, until
 
+# The optimising compiler and threads that collect garbage don't pay within a run of the tests.
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
 
 def archive() -> Path:
     """In the checkout, beside the virtual environments; made if it isn't there."""
@@ -35,7 +38,7 @@ def use_archive() -> None:
         options = jvm_archive.read_options(archive())
     except (OSError, MnistSparkError, AssertionError):  # no Java: tests say so better
         options = ("-Xshare:auto",)
-    os.environ["SPARK_SUBMIT_OPTS"] = " ".join(options)
+    os.environ["SPARK_SUBMIT_OPTS"] = " ".join((*options, *QUICK))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import select
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 import mnist_spark
 
@@ -24,6 +30,31 @@ SHORT = {
 """Limits for servers that hang."""
 PATIENT_SECONDS = 60
 """Far beyond those limits: a process that still runs hangs."""
+
+
+@functools.cache
+def _parent() -> subprocess.Popen[str]:
+    """The process whose forks do the work: it imports everything once, and ends with this one."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.child"],
+        cwd=Path(mnist_spark.__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _fork(**order: Any) -> str:
+    parent = _parent()
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    print(json.dumps(order), file=parent.stdin, flush=True)
+    ready, _, _ = select.select([parent.stdout], [], [], PATIENT_SECONDS)
+    if not ready:
+        _parent.cache_clear()
+        for process in [*psutil.Process(parent.pid).children(), parent]:
+            process.kill()
+    return parent.stdout.readline()
 
 
 @dataclass(frozen=True)
@@ -58,20 +89,17 @@ def run(
     env: dict[str, str] | None = None,
 ) -> Outcome:
     """Fetches and unpacks the dataset's training split; adds a row to the table."""
-    root = Path(mnist_spark.__file__).parents[1]
-    child = [sys.executable, "-m", "tests.support.child", str(dataset), str(cache), source]
-    done = subprocess.run(
-        [*child, json.dumps(SHORT if limits is None else limits)],
-        cwd=root,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        timeout=PATIENT_SECONDS,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-4000:]
-    result = json.loads(done.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("output", "result")]
+        code = _fork(
+            arguments=[str(dataset), str(cache), source, SHORT if limits is None else limits],
+            environment=os.environ | (env or {}),
+            output=str(files[0]),
+            result=str(files[1]),
+        )
+        output = files[0].read_text("utf-8", "replace")
+        assert code == "0\n", output[-4000:]
+        result = json.loads(files[1].read_text("utf-8"))
     for key in ("sha256", "urls"):
         result[key] = tuple(result.get(key, ()))
     outcome = Outcome(output=output, **result)

@@ -52,12 +52,12 @@ class Proxy:
         self._process = process
         self.port: int = self._answer()
 
-    def put(self, fault: Fault | None) -> None:
-        """From now on this fault is in force, or none."""
-        self._tell(do="put", fault=None if fault is None else asdict(fault))
+    def put(self, *faults: Fault) -> None:
+        """From now on these faults are in force, or none."""
+        self._tell(do="put", faults=[asdict(fault) for fault in faults])
 
     def hits(self) -> list[str]:
-        """The requests that the fault has met."""
+        """The requests that have met a fault."""
         return self._tell(do="hits")
 
     def seen(self) -> list[str]:
@@ -101,11 +101,12 @@ class State:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.held, self.free = threading.Event(), threading.Event()
-        self.put(None)
+        self.put([])
 
-    def put(self, fault: dict[str, Any] | None) -> None:
+    def put(self, faults: list[dict[str, Any]]) -> None:
         with self.lock:
-            self.fault = None if fault is None else Fault(**fault)
+            self.faults = [Fault(**fault) for fault in faults]
+            self.met = [0] * len(faults)
             self.hits: list[str] = []
             self.seen: list[str] = []
             self.held.clear()
@@ -115,13 +116,15 @@ class State:
         """The fault that this request meets."""
         with self.lock:
             self.seen.append(request)
-            fault, met = self.fault, len(self.hits)
-            if fault is None or met >= fault.times:
+            for number, fault in enumerate(self.faults):
+                met = self.met[number]
+                pattern = fault.then if met and fault.then is not None else fault.pattern
+                if met < fault.times and re.search(pattern, request):
+                    self.met[number] += 1
+                    self.hits.append(request)
+                    break
+            else:
                 return None
-            pattern = fault.then if met and fault.then is not None else fault.pattern
-            if not re.search(pattern, request):
-                return None
-            self.hits.append(request)
         if fault.hold and not met:
             self.held.set()
             self.free.wait()
@@ -203,8 +206,8 @@ def main(target: str) -> None:
     for line in sys.stdin:
         answer: Any = None
         match json.loads(line):
-            case {"do": "put", "fault": fault}:
-                state.put(fault)
+            case {"do": "put", "faults": faults}:
+                state.put(faults)
             case {"do": "wait"}:
                 state.held.wait()
             case {"do": "go"}:

@@ -14,6 +14,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import SparkError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import session
+from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.processes import Drivers
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--driver-memory 1g pyspark-shell")
 
 @dataclass(frozen=True)
 class Tiny:
-    """A generated dataset of 3,500 records.
+    """A generated dataset of 3,500 records: 3,000 of the split ``train``, 500 of ``test``.
 
     Attributes:
         description: path of its ``dataset.toml``: what ``ingest`` takes as the dataset.
@@ -69,6 +70,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """3,000 training and 500 test records, in four gzip files."""
     folder = tmp_path_factory.mktemp("tiny")
     dataset = write_sample(folder / "in", train=3000, test=500, progress=False)
+    return Tiny(str(folder / "in" / "dataset.toml"), folder / "in", folder / "cache", dataset)
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The same with images of 7×5: Spark takes long to get plans of 785 columns under way."""
+    folder = tmp_path_factory.mktemp("narrow")
+    pairs = {"train": random_pair(3000, 7, 5), "test": random_pair(500, 7, 5, seed=1)}
+    dataset = write_dataset(folder / "in", pairs, name="narrow", image_shape=(7, 5), generated=True)
     return Tiny(str(folder / "in" / "dataset.toml"), folder / "in", folder / "cache", dataset)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -24,12 +25,12 @@ SPLITS = ("train", "test")
 
 @cache
 def records(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images, shape (n, 784), and labels, read without our reader of IDX."""
+    """Images, a row of pixels for each, and labels, read without our reader of IDX."""
     (found,) = dataset.select(split)
     folder = Path(dataset.mirrors[0])
     images, labels = (gzip.decompress((folder / f.name).read_bytes()) for f in found.files)
     return (
-        np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28 * 28),
+        np.frombuffer(images, np.uint8, offset=16).reshape(-1, math.prod(dataset.image_shape)),
         np.frombuffer(labels, np.uint8, offset=8),
     )
 
@@ -37,11 +38,12 @@ def records(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
 def expected(dataset: Dataset, layout: str, splits: Iterable[str] = SPLITS) -> pa.Table:
     """The rows in the order of :func:`normal`."""
     parts = []
+    height, width = dataset.image_shape
     for split in sorted(splits):
         images, labels = records(dataset, split)
-        n = len(labels)
+        n, pixels = images.shape
         if layout == "columns":
-            columns = {str(i): pa.array(images[:, i].astype(np.int16)) for i in range(784)}
+            columns = {str(i): pa.array(images[:, i].astype(np.int16)) for i in range(pixels)}
         elif layout == "array":
             columns = {"image": pa.array(list(images.astype(np.int16)), pa.list_(pa.int16()))}
         elif layout == "binary":
@@ -50,8 +52,8 @@ def expected(dataset: Dataset, layout: str, splits: Iterable[str] = SPLITS) -> p
             rows = [
                 {
                     "origin": f"{split}/{i}",
-                    "height": 28,
-                    "width": 28,
+                    "height": height,
+                    "width": width,
                     "nChannels": 1,
                     "mode": 0,
                     "data": row.tobytes(),

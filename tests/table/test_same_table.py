@@ -27,11 +27,16 @@ WRITERS = ("columnar", "spark")
 
 
 @pytest.fixture(scope="module")
-def write(spark, tiny):
+def write(spark, narrow):
     def run(target: Path, writer: str, **options: object):
         options = {"layout": "binary", "ranges": 4} | options
         return ingest(
-            tiny.description, target=target, cache=tiny.cache, writer=writer, spark=spark, **options
+            narrow.description,
+            target=target,
+            cache=narrow.cache,
+            writer=writer,
+            spark=spark,
+            **options,
         )
 
     return run
@@ -91,12 +96,12 @@ def test_the_tables_say_the_same_of_themselves(pair, spark):
     assert not [field for field in schemas[0] if field.nullable]
 
 
-def test_the_same_statistics_of_label_and_index_only(pair, tiny):
+def test_the_same_statistics_of_label_and_index_only(pair, narrow):
     _, paths = pair
     found = statistics(paths["columnar"])
     assert found == statistics(paths["spark"])
     assert len(found) == 4
-    labels = expected(tiny.dataset, "binary", ["test"])["label"].to_pylist()
+    labels = expected(narrow.dataset, "binary", ["test"])["label"].to_pylist()
     assert found[0] == {
         "split": "test",
         "numRecords": 500,
@@ -128,9 +133,9 @@ def _elements(sequence):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_every_reader_finds_the_dataset(pair, spark, tiny, writer):
+def test_every_reader_finds_the_dataset(pair, spark, narrow, writer):
     layout, paths = pair
-    wanted = expected(tiny.dataset, layout)
+    wanted = expected(narrow.dataset, layout)
     for name, read in DELTA_READERS.items():
         assert not difference(normal(read(paths[writer])), wanted), name
     assert not difference(normal(by_spark(spark, paths[writer])), wanted)
@@ -138,11 +143,11 @@ def test_every_reader_finds_the_dataset(pair, spark, tiny, writer):
 
 @pytest.mark.parametrize("layout", [Layout.COLUMNS, Layout.IMAGE])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_every_reader_of_parquet(write, spark, tiny, tmp_path, writer, layout):
+def test_every_reader_of_parquet(write, spark, narrow, tmp_path, writer, layout):
     report = write(tmp_path / "t", writer, layout=layout, format="parquet")
     assert (report.format, report.writer) == (Format.PARQUET, writer)
     assert (tmp_path / "t" / METADATA).exists()
-    wanted = expected(tiny.dataset, layout)
+    wanted = expected(narrow.dataset, layout)
     for name, read in PARQUET_READERS.items():
         assert not difference(normal(read(tmp_path / "t")), wanted), name
     assert not difference(normal(by_spark(spark, tmp_path / "t", "parquet")), wanted)
@@ -155,8 +160,8 @@ def right(path: Path, wanted: pa.Table, version: int | None = None) -> None:
 @pytest.mark.parametrize(
     ("layout", "first"), [(Layout.COLUMNS, "columnar"), (Layout.ARRAY, "spark")]
 )
-def test_each_overwrites_the_others_table(write, spark, tiny, tmp_path, first, layout):
-    path, wanted = tmp_path / "t", expected(tiny.dataset, layout)
+def test_each_overwrites_the_others_table(write, spark, narrow, tmp_path, first, layout):
+    path, wanted = tmp_path / "t", expected(narrow.dataset, layout)
     (second,) = {*WRITERS} - {first}
     write(path, first, layout=layout)
     told = says(path)
@@ -177,8 +182,8 @@ def test_each_overwrites_the_others_table(write, spark, tiny, tmp_path, first, l
 
 
 @pytest.mark.parametrize("first", WRITERS)
-def test_one_split_replaced(write, spark, tiny, tmp_path, first):
-    path, wanted = tmp_path / "t", expected(tiny.dataset, "binary")
+def test_one_split_replaced(write, spark, narrow, tmp_path, first):
+    path, wanted = tmp_path / "t", expected(narrow.dataset, "binary")
     (second,) = {*WRITERS} - {first}
     write(path, first)
     spark.sql(f"UPDATE delta.`{path}` SET label = 10 WHERE index < 7")
@@ -198,20 +203,20 @@ def test_one_split_replaced(write, spark, tiny, tmp_path, first):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_force_replaces_all_of_another_table(write, tiny, tmp_path, writer):
+def test_force_replaces_all_of_another_table(write, narrow, tmp_path, writer):
     """Not only the split that is written: the others' rows would have other columns."""
     path = tmp_path / "t"
     write(path, "columnar", layout="array")
     report = write(path, writer, split="test", force=True)
-    right(path, expected(tiny.dataset, "binary", ["test"]))
+    right(path, expected(narrow.dataset, "binary", ["test"]))
     assert report.rows == {"test": 500}
     assert says(path)["properties"]["mnist_spark.layout"] == "binary"
     write(path, writer)
-    right(path, expected(tiny.dataset, "binary"))
+    right(path, expected(narrow.dataset, "binary"))
 
 
-def test_spark_changes_a_columnar_table(write, spark, tiny, tmp_path):
-    path, wanted = tmp_path / "t", expected(tiny.dataset, "binary")
+def test_spark_changes_a_columnar_table(write, spark, narrow, tmp_path):
+    path, wanted = tmp_path / "t", expected(narrow.dataset, "binary")
     table = f"delta.`{path}`"
     write(path, "columnar")
     told = says(path)

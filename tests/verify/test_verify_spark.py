@@ -81,13 +81,13 @@ def test_real_tables_through_their_life(spark, real_data, cache, tmp_path, write
         verified(verify(tmp_path / "polars", dataset=name))
 
 
-def test_spark_rewrites_a_column_per_pixel(spark, tiny, tmp_path):
+def test_spark_rewrites_a_column_per_pixel(spark, narrow, tmp_path):
     path = tmp_path / "t"
-    options = {"writer": "spark", "cache": tiny.cache, "spark": spark}
-    ingest(tiny.description, target=path, **options)
-    assert verify(path, dataset=tiny.description, cache=tiny.cache).ok
+    options = {"writer": "spark", "cache": narrow.cache, "spark": spark}
+    ingest(narrow.description, target=path, **options)
+    assert verify(path, dataset=narrow.description, cache=narrow.cache).ok
     spark.sql(f"OPTIMIZE delta.`{path}` ZORDER BY (label)")
-    report = verify(path, dataset=tiny.description, cache=tiny.cache)
+    report = verify(path, dataset=narrow.description, cache=narrow.cache)
     assert report.ok, report.summary()
     assert report.version == DeltaTable(path).version()
 
