@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c conf/constraints.txt -e
 
-.PHONY: help setup java fuse browser archive deploy-tools run check unit test test-long test-matrix lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
+.PHONY: help setup java fuse browser archive deploy-tools run check unit test test-long test-matrix mutate cover lint audit fuzz chaos bench bench-scale bench-driver bench-encodings clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,18 @@ test-long: setup deploy-tools test-matrix  ## whole notebooks, Airflow's whole r
 
 test-matrix: $(VENV)/installed-run java  ## other Pythons, Javas and Sparks, as far as they are here; MATRIX=python-3.12 for some
 	@VENV=$(VENV) $(BIN)/python .ci/matrix $(MATRIX)
+
+$(VENV)/installed-mutate: $(VENV)/installed-dev
+	$(PIP) '.[spark,dev,mutate]'
+	touch $@
+
+mutate: $(VENV)/installed-mutate  ## change the code, see whether tests notice; ROOM=decode for one, ARGS='--number 0' for all mutants
+	$(BIN)/python -m tests.mutation.run $(ROOM) $(ARGS)
+
+cover: $(VENV)/installed-dev  ## lines and branches that the tests without Spark reach; ARGS='-m "not long"' for all tests
+	@mkdir -p artifacts/coverage
+	$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m 'not spark and not long' --cov \
+	  --cov-report=term-missing:skip-covered --cov-report=html $(ARGS)
 
 lint: $(VENV)/installed-dev  ## ruff, mypy strict, and the order of the rooms
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.outcomes import TABLE
 from tests.support.servers import free_port, running
 
-pytest_plugins = ["tests.support.sessions", "tests.support.serverless"]
+pytest_plugins = ["tests.support.s3", "tests.support.sessions", "tests.support.serverless"]
 
 # No timing on shared machines; the same examples every time where a red run must be repeatable.
 settings.register_profile("local", deadline=None, max_examples=60)

@@ -47,15 +47,15 @@ def _new_local(folder: str, name: str) -> Iterator[IO[bytes]]:
     path = Path(folder, name)
     # Not the table's folder itself: where it's missing, this host doesn't see the table.
     path.parent.mkdir(exist_ok=True)
-    try:
-        with open(path, "xb") as stream:
+    with open(path, "xb") as stream:
+        try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
-            path.unlink()
-        raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
 
 
 def read_file(folder: str, name: str, limit: int) -> bytes:

@@ -1,9 +1,11 @@
-"""A file that is replaced is the old one or the new one, whole."""
+"""A file that is replaced is the old one or the new one, whole; a new one replaces none."""
 
 from __future__ import annotations
 
 import pytest
 
+from mnist_spark.errors import TableError
+from mnist_spark.storage.files import new_file
 from mnist_spark.storage.replacing import replacing
 
 
@@ -35,3 +37,13 @@ def test_an_error_leaves_the_old_file(tmp_path, error):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_takes_nobodys_name(tmp_path):
+    (tmp_path / "name").write_text("old")
+    with (
+        pytest.raises(TableError, match=r"cannot write the data file.*/name.*File exists"),
+        new_file(str(tmp_path), "name"),
+    ):
+        pass
+    assert (tmp_path / "name").read_text() == "old"
