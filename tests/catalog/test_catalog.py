@@ -320,7 +320,7 @@ def test_all_errors_are_told_at_once_each_with_its_line():
     text = GOOD.replace('title = "t"', "title = 3").replace("records = 4", "record = 4")
     with pytest.raises(CatalogError) as caught:
         parse(text)
-    assert str(caught.value).startswith("3 errors in the description: got my.toml:3: mine.title: ")
+    assert str(caught.value).startswith("3 errors in the description: my.toml:3: mine.title: ")
     assert "mine.splits.train: lacks the key 'records'" in str(caught.value)
     assert "train.record: unknown key. Did you mean 'records'?" in str(caught.value)
 
