@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -53,18 +53,18 @@ class Payload:
     url: str
 
 
-def unpack_all(fetched: Iterable[Fetched], cache: Path) -> dict[str, Payload]:
+def unpack_all(fetched: Mapping[str, Fetched], cache: Path) -> dict[str, Payload]:
     """Decompresses published files as :func:`unpack` does, several at a time.
 
     Returns:
-        the payloads by the names of their files.
+        the payloads by the same names.
 
     Raises:
         MnistSparkError: as :func:`unpack`, of the first file that fails.
     """
     stopped = threading.Event()
-    payloads = in_parallel(lambda each: unpack(each, cache, stopped), fetched, stopped)
-    return {payload.file.name: payload for payload in payloads}
+    payloads = in_parallel(lambda each: unpack(each, cache, stopped), fetched.values(), stopped)
+    return dict(zip(fetched, payloads, strict=True))
 
 
 def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> Payload:

@@ -83,7 +83,7 @@ def prepare(
             raise _with_dataset(dataset, error) from error
     with steps("unpack"):
         try:
-            payloads = payload.unpack_all(fetched.values(), inputs.cache)
+            payloads = payload.unpack_all(fetched, inputs.cache)
         except MnistSparkError as error:
             raise _with_dataset(dataset, error) from error
     prepared = []

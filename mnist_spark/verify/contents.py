@@ -236,7 +236,7 @@ def find_payloads(split: ExpectedSplit, dataset: Dataset | None, inputs: Inputs)
     if inputs.source is not None and dataset is not None:
         (wanted,) = dataset.select(split.name)
         fetched = fetch(dataset, [wanted], inputs)
-        payloads = unpack_all(fetched.values(), inputs.cache)
+        payloads = unpack_all(fetched, inputs.cache)
         for role, file in zip(ROLES, wanted.files, strict=True):
             payload = payloads[file.name]
             if payload.sha256 == split.sha256.get(role):

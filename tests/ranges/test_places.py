@@ -55,9 +55,9 @@ def test_other_places_of_the_payloads(pair):
     ("records", "size", "parallelism", "count", "ranges"),
     [
         (60_000, 784, 2, None, 2),
-        (60_000, 784, 100, None, 12),  # of 5,000 records each
-        (4_999, 784, 8, None, 1),
-        (10_000, 784, 8, None, 2),
+        (60_000, 784, 100, None, 6),  # of 10,000 records each
+        (9_999, 784, 8, None, 1),
+        (20_000, 784, 8, None, 2),
         (10_000_000, 784, 4, None, 32),  # of 256 MiB at most, in whole waves
         (3, 1 << 30, 8, None, 3),  # no more than there are records
         (3, 784, 8, 99, 3),
@@ -94,7 +94,7 @@ def test_ranges_are_shared_out_by_records():
     ],
 )
 def test_numbers_that_cannot_be(options, message):
-    size = SplitSize("a", 131_073 * 5_000, 1)
+    size = SplitSize("a", 131_073 * 10_000, 1)
     with pytest.raises(UsageError, match=message):
         plan_ranges([size], **options)
 

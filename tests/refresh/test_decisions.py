@@ -133,7 +133,7 @@ def test_a_file_is_missing(place):
     path = next((place / "t").glob("split=test/*.parquet"))
     path.unlink()
     found = look(place)
-    assert (found.cause, found.version, found.digests) == (Cause.DAMAGED, 1, digests(OLD))
+    assert (found.cause, found.version, found.sha256) == (Cause.DAMAGED, 1, digests(OLD))
     assert found.rows == ROWS  # as the log has it
     assert path.name in found.reason
     assert "more problems" not in found.reason
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read(place):
         path.write_bytes(b"PAR1 is no footer PAR1")
     found = look(place, 'format = "parquet"\n')
     assert found.cause == Cause.DAMAGED
-    assert (found.version, found.digests) == (None, digests(OLD))
+    assert (found.version, found.sha256) == (None, digests(OLD))
     assert "split=test" in found.reason
 
 
