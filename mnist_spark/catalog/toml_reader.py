@@ -13,6 +13,7 @@ from mnist_spark.catalog.toml_lines import lines_of
 from mnist_spark.errors import MnistSparkError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_TOLD = 50  # errors at most
 
 T = TypeVar("T")
 Keys = tuple[str, ...]
@@ -70,7 +71,8 @@ class TomlReader:
         errors = [message for _, message in sorted(told)]
         if len(errors) == 1:
             raise self._error(errors[0])
-        raise self._error(f"{len(errors)} errors in the {self._what}", details=errors)
+        first = errors[:_TOLD] + (["…"] if len(errors) > _TOLD else [])
+        raise self._error(f"{len(errors)} errors in the {self._what}", details=first)
 
     # --- Tables ---------------------------------------------------------------------------------
 

@@ -325,6 +325,13 @@ def test_all_errors_are_told_at_once_each_with_its_line():
     assert "train.record: unknown key. Did you mean 'records'?" in str(caught.value)
 
 
+def test_of_many_errors_the_first_are_told():
+    with pytest.raises(CatalogError) as caught:
+        parse(GOOD + "".join(f"x{n} = 1\n" for n in range(1000)))
+    assert str(caught.value).startswith("1000 errors in the description: got my.toml:")
+    assert str(caught.value).count("unknown key") == 50
+
+
 def test_a_number_that_python_does_not_print():
     with pytest.raises(CatalogError, match="not TOML"):
         parse(f"a = 0x{'f' * 5000}")
