@@ -116,7 +116,8 @@ class Databricks:
         for cell in text.split("# COMMAND ----------\n"):
             magic = [line[8:] for line in cell.splitlines() if line.startswith("# MAGIC")]
             if magic:
-                self.cells.append(Cell("\n".join(magic), code=magic[0].startswith("%pip")))
+                shown = magic[1:] if magic[0].strip() == "%md" else magic
+                self.cells.append(Cell("\n".join(shown), code=shown is magic))
                 self._magic(magic)
                 continue
             self.cells.append(Cell(cell, code=True))
