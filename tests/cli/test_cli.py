@@ -203,6 +203,7 @@ def test_a_status_page_has_no_class_names(tmp_path):
     text = (tmp_path / "s.html").read_text("utf-8")
     assert "no mirror gave the file" in text
     assert "DownloadError" not in text
+    assert "<p>1 table, 1 failed, " in text
 
 
 def test_the_help_imports_no_library():
