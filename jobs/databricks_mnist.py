@@ -2,9 +2,15 @@
 # MAGIC %md
 # MAGIC # MNIST as a Unity Catalog table
 # MAGIC
-# MAGIC For serverless compute, shared and dedicated clusters. The driver downloads and checks the
-# MAGIC four files, executors decode them, and one commit makes the rows visible. Run it again and
-# MAGIC the table is replaced in one commit.
+# MAGIC The driver downloads and checks the four files, executors decode them, and one commit makes
+# MAGIC the rows visible. Run it again and the table is replaced in one commit.
+# MAGIC
+# MAGIC **Compute:** serverless, or a cluster of Databricks Runtime 17 or newer (Spark 4), in
+# MAGIC standard or dedicated access mode. The smallest one will do. Executors need no library and
+# MAGIC no internet.
+# MAGIC
+# MAGIC **Rights:** `USE CATALOG` on the catalog; `USE SCHEMA` and `CREATE TABLE` on the schema. For
+# MAGIC a table of somebody else, `SELECT` and `MODIFY` on it. For files in a volume, `READ VOLUME`.
 
 # COMMAND ----------
 
@@ -56,6 +62,18 @@ display(rows.groupBy("split", "label").count().orderBy("split", "label"))
 # COMMAND ----------
 
 display(mnist_spark.plot_digits(table))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC On to training, from the table. The arrays are in the order of the records, and PyTorch
+# MAGIC takes them as they are (`torch.from_numpy(images)`). `mnist_spark.iter_table` yields
+# MAGIC batches, in bounded memory. `shard=(rank, world_size)` is one of several trainers' part.
+
+# COMMAND ----------
+
+images, labels = mnist_spark.load_table(table, split="test")
+print(images.shape, labels.shape, images.dtype)
 
 # COMMAND ----------
 

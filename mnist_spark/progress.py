@@ -6,8 +6,8 @@ nothing. Executors know nothing of them.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ def bar(what: str, total: int | None, unit: str, *, shown: bool | None = None) -
         unit: ``B`` for bytes, or what is counted.
         shown: None shows it in terminals and notebooks only.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a notebook without ipywidgets: a bar of text will do
-        from tqdm.auto import tqdm
+    from tqdm import tqdm
+
+    kind: type[tqdm[NoReturn]] = tqdm
+    if _kernel() is not None and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm_notebook as kind  # without it, a bar of text will do
 
     of_bytes = unit == "B"
-    return tqdm(
+    return kind(
         total=total,
         desc=what,
         unit=unit if of_bytes else f" {unit}",
@@ -45,9 +47,12 @@ def bar(what: str, total: int | None, unit: str, *, shown: bool | None = None) -
 
 
 def is_watched() -> bool:
-    """Whether bars are seen: on a terminal, or in a notebook's kernel, whose output is none."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        return True
+    """Whether bars are seen: on a terminal, or in a notebook, whose output is no terminal."""
+    return (sys.stderr is not None and sys.stderr.isatty()) or _kernel() is not None
+
+
+def _kernel() -> object:
+    """The notebook's shell if this process is a notebook's kernel, else None."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and "IPKernelApp" in shell.config
+    return shell if shell is not None and "IPKernelApp" in shell.config else None

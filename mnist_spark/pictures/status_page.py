@@ -68,7 +68,8 @@ def write_page(path: Path, title: str, tables: Sequence[TableStatus], finished: 
     successes = {table.name: successes[table.name] for table in tables if table.name in successes}
     successes |= {table.name: finished for table in tables if table.ok}
     failed = sum(not table.ok for table in tables)
-    summary = f"{len(tables)} tables, {failed or 'none'} failed, {_time(finished)}"
+    number = "1 table" if len(tables) == 1 else f"{len(tables)} tables"
+    summary = f"{number}, {failed or 'none'} failed, {_time(finished)}"
     parts = "\n".join(_table(table, successes.get(table.name)) for table in tables)
     # "<" can't end the element early.
     data = json.dumps(successes).replace("<", "\\u003c")

@@ -14,7 +14,9 @@ import pytest
 
 from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.cli import refresh
 from mnist_spark.cli.main import main
+from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
 from tests.support.terminal import on_terminal
 
@@ -167,6 +169,41 @@ def test_colour_is_for_terminals_that_have_it(tmp_path, term, no_colour):
     assert re.sub(r"\x1b\[[\d;]*m", "", seen) == plain
     coloured = "\x1b[1mmnist\x1b[0m" in seen
     assert coloured == (term == "xterm-256color" and not no_colour)
+
+
+def test_a_refresh_ends_with_a_table_on_a_terminal(tmp_path):
+    config = tmp_path / "refresh.toml"
+    tables = {"digits": "mnist", "clothes": "fashion-mnist"}
+    config.write_text(
+        "\n".join(
+            f'[tables.{name}]\ndataset = "{dataset}"\ntarget = "lake/{name}"\n'
+            for name, dataset in tables.items()
+        )
+    )
+    command = [sys.executable, "-m", "mnist_spark", "refresh", "--config", str(config), "--dry-run"]
+    seen = on_terminal(command, os.environ | {"TERM": "xterm", "NO_COLOR": ""})
+    log, _, table = seen.partition("\n\n")
+    assert log.count("table-would-be-written") == 2
+    rows = re.sub(r"\d\.\d s", "0.0 s", table).splitlines()
+    assert rows == [
+        "\x1b[33mwould be written\x1b[0m  digits       0.0 s",
+        "\x1b[33mwould be written\x1b[0m  clothes      0.0 s",
+    ]
+    for more in (["--log-format", "json"], []):
+        plain = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
+        assert "\n\n" not in plain  # where machines read, there are events only
+
+
+def test_a_status_page_has_no_class_names(tmp_path):
+    table = TableReport(
+        "t", "mnist", "/lake/t", Outcome.FAILED, error="DownloadError: no mirror gave the file"
+    )
+    report = RefreshReport("c.toml", False, False, False, 0.0, 1.0, "1", [table])
+    refresh._write_status(tmp_path / "s.html", Path("c.toml"), report)
+    text = (tmp_path / "s.html").read_text("utf-8")
+    assert "no mirror gave the file" in text
+    assert "DownloadError" not in text
+    assert "<p>1 table, 1 failed, " in text
 
 
 def test_the_help_imports_no_library():

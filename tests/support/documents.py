@@ -27,6 +27,7 @@ NOT_RUN = {
     "spark-submit --master spark://": "needs a cluster: tests/cluster runs ingests on one",
     'target="main.default.mnist"': "needs Databricks: tests/jobs runs the notebook",
     "--target s3a://": "needs Amazon's S3: tests/storage runs it with moto's",
+    "torch.utils.data": "needs PyTorch, which nothing else here does",
     "time() - ": "needs Prometheus: tests/refresh reads the metrics",
 }
 """Part of an example that can't run here → the reason."""

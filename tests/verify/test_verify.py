@@ -23,7 +23,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import TableError
 from mnist_spark.table.parquet import METADATA
-from mnist_spark.verify import What, contents, verify
+from mnist_spark.verify import SplitReport, VerifyReport, What, contents, verify
 from tests.support.idxfiles import random_pair, ubytes, write_dataset
 from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
@@ -538,3 +538,20 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
     ok, count, megabytes = json.loads(done.stdout)
     assert (ok, count) == (True, 300_000)
     assert megabytes < 235
+
+
+def test_a_summary_lines_up():
+    splits = {
+        "train": SplitReport(60_000, 60_000, {"images": "ab" * 32}),
+        "t": SplitReport(None, 7, {}),
+    }
+    report = VerifyReport(
+        True, "/t", "mnist", "delta", "columns", 3, True, "delta-rs", (), ("so",), splits, 1.0
+    )
+    assert report.summary().splitlines() == [
+        "/t: verified",
+        "  mnist, delta version 3, layout columns, 1.0 s, read by delta-rs",
+        "  train  60,000 rows of 60,000, images abababababab…",
+        "  t           ? rows of      7",
+        "  note: so",
+    ]
