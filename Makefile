@@ -71,14 +71,15 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-# Java is out of reach, so that a test that needs it and isn't marked is noticed.
+# Java is out of reach, so that a test that needs it and isn't marked is noticed. Three processes for
+# two cores, as many of these tests wait for servers that hang.
 unit: $(VENV)/installed-dev
-	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
+	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
 
 check: $(VENV)/installed-dev  ## lint and the tests without Spark, in 90 s
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
 
-# Two processes, each with a Spark session of its own; long files come first in the alphabet.
+# Two processes, each with a Spark session of its own; tests/conftest.py has the long files begin first.
 test: setup deploy-tools browser  ## every tier of tests but test-long; ARGS='-k delta' for some
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not long' $(ARGS)
 

@@ -12,12 +12,14 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
 from tests.cluster.standalone import PYTHON, Cluster, can_hide, numpy_and_pyarrow
+from tests.support.jvm import QUICK
 from tests.support.processes import Driver
 
 EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
     " --conf spark.executor.cores=1 --conf spark.cores.max=2 --conf spark.executor.memory=1g"
     " --conf spark.databricks.delta.snapshotPartitions=2"
+    f" --conf 'spark.executor.extraJavaOptions={' '.join(QUICK)}'"
     # A job begins when both executors are there, else the first one may do all of it.
     " --conf spark.scheduler.minRegisteredResourcesRatio=1.0"
     " --conf spark.scheduler.maxRegisteredResourcesWaitingTime=60s"

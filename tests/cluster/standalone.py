@@ -22,6 +22,7 @@ import pyspark
 
 from mnist_spark.spark import session
 from mnist_spark.spark.java import find_java
+from tests.support.jvm import QUICK
 from tests.support.processes import until
 from tests.support.servers import free_port
 
@@ -193,6 +194,7 @@ class Cluster:
             "SPARK_HOME": str(self.home / "spark"),
             "PYTHONPATH": self.python_path,  # for the planner of a Connect server
             "SPARK_DAEMON_MEMORY": memory,
+            "SPARK_DAEMON_JAVA_OPTS": " ".join(QUICK),
             "SPARK_LOCAL_DIRS": str(self.home / "local"),
         }
         process = subprocess.Popen(

@@ -43,30 +43,14 @@ def read(target, split, table_format="delta"):
     return dataset.to_table(filter=pa.compute.field("split") == split).sort_by("index")
 
 
-def pixels(table, layout):
-    n = len(table)
-    if layout == "columns":
-        return np.stack([table[str(i)].to_numpy() for i in range(784)], axis=1)
-    column = table["image"].combine_chunks()
-    if layout == "array":
-        return column.flatten().to_numpy().reshape(n, 784)
-    if layout == "image":
-        origins = column.field("origin").to_pylist()
-        assert origins[:2] == ["train/0", "train/1"] or origins[:2] == ["test/0", "test/1"]
-        assert set(column.field("height").to_pylist()) == {28}
-        assert set(column.field("nChannels").to_pylist()) == {1}
-        assert set(column.field("mode").to_pylist()) == {0}
-        column = column.field("data")
-    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(n, 784)
-
-
-def check_rows(folder, target, layout="columns", table_format="delta"):
+def check_rows(folder, target):
     for split in ("train", "test"):
-        table = read(target, split, table_format)
+        table = read(target, split)
         images, labels = expected(folder, split)
         assert table["index"].to_pylist() == list(range(len(labels)))
         assert (table["label"].to_numpy() == labels).all()
-        assert (pixels(table, layout) == images).all()
+        pixels = np.stack([table[str(i)].to_numpy() for i in range(784)], axis=1)
+        assert (pixels == images).all()
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
@@ -103,31 +87,6 @@ def test_real_data_as_a_delta_table(spark, real_data, tmp_path, name):
         ("test", 10_000),
         ("train", 60_000),
     ]
-
-
-@pytest.mark.parametrize("layout", ["binary", "array", "image"])
-def test_real_data_in_other_layouts(spark, real_data, tmp_path, layout):
-    folder, target = real_data / "mnist", tmp_path / "table"
-    ingest(target=target, source=folder, cache=tmp_path / "cache", layout=layout, spark=spark)
-    check_rows(folder, target, layout)
-
-
-@pytest.mark.parametrize(("writer", "layout"), [("columnar", "columns"), ("spark", "binary")])
-def test_real_data_as_a_parquet_table(spark, real_data, tmp_path, writer, layout):
-    folder, target = real_data / "mnist", tmp_path / "table"
-    report = ingest(
-        target=target,
-        source=folder,
-        cache=tmp_path / "cache",
-        format="parquet",
-        layout=layout,
-        writer=writer,
-        spark=spark,
-    )
-    assert report.table_version is None
-    check_rows(folder, target, layout, table_format="parquet")
-    properties = json.loads((target / "_mnist_spark.json").read_text())["properties"]
-    assert properties["mnist_spark.dataset"] == "mnist"
 
 
 def test_the_spark_writer_on_real_data(spark, real_data, tmp_path):
@@ -205,6 +164,13 @@ def regzip(change):
     return lambda data: gzip.compress(bytes(change(bytearray(gzip.decompress(data)))))
 
 
+@pytest.fixture(scope="module")
+def old_table(spark, tiny, tmp_path_factory):
+    target = tmp_path_factory.mktemp("old") / "table"
+    ingest(tiny.description, target=target, cache=tiny.cache, layout="binary", spark=spark)
+    return target, dataset_of(target).to_table().sort_by("index")
+
+
 def set_byte(at, value):
     def change(payload):
         payload[at] = value
@@ -234,11 +200,9 @@ def set_byte(at, value):
     ],
 )
 def test_bad_input_leaves_the_old_table(
-    spark, tiny, tmp_path, name, change, forget, error, message
+    spark, tiny, old_table, tmp_path, name, change, forget, error, message
 ):
-    target = tmp_path / "table"
-    ingest(tiny.description, target=target, cache=tiny.cache, layout="binary", spark=spark)
-    before = dataset_of(target).to_table().sort_by("index")
+    target, before = old_table
     folder = damaged(tiny, tmp_path / "bad", name, change)
     if forget:
         forget_digests(folder)

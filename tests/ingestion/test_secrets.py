@@ -96,6 +96,7 @@ def test_an_ingest_leaves_no_trace_of_them(tiny, tmp_path):
     assert all("Authorization" in headers for headers in server.headers)
     # All places have something in them.
     report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["rows"], report["writer"]) == ({"train": 3000, "test": 500}, "columnar")
     assert {s["url"] for s in report["sources"]} == {
         f"{server.url}mnist/{path.name}" for path in tiny.folder.glob("*.gz")
     }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
@@ -29,35 +27,6 @@ def run(*args, cwd, **env):
         check=False,
         timeout=300,
     )
-
-
-def test_spark_submit(real_data, tmp_path):
-    """Settings from ``conf/``, code from the installed package."""
-    done = run(
-        Path(sys.executable).with_name("spark-submit"),
-        "--properties-file",
-        ROOT / "conf" / "spark-defaults.conf",
-        "--master",
-        "local[2]",
-        ROOT / "jobs" / "ingest.py",
-        "--target",
-        tmp_path / "table",
-        "--source",
-        real_data / "mnist",
-        "--cache",
-        tmp_path / "cache",
-        "--report",
-        tmp_path / "report.json",
-        cwd=tmp_path,
-        PYSPARK_PYTHON=sys.executable,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["rows"] == {"train": 60_000, "test": 10_000}
-    assert report["writer"] == "columnar"
-    rows = dataset_of(tmp_path / "table")
-    assert rows.count_rows() == 70_000
-    assert rows.count_rows(filter=pc.field("label") == 1) == 6742 + 1135
 
 
 def test_spark_submit_with_the_wheel(tiny, tmp_path):
