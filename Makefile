@@ -76,7 +76,7 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 unit: $(VENV)/installed-dev
 	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
 
-check: $(VENV)/installed-dev  ## lint and the tests without Spark, in 90 s
+check: $(VENV)/installed-dev  ## lint and the tests without Spark
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
 
 # Two processes, each with a Spark session of its own; tests/conftest.py has the long files begin first.
