@@ -88,7 +88,8 @@ def test_quickstart_is_stored_with_the_outputs_of_its_code():
 def test_quickstart_can_be_read_anywhere():
     text = notebooks.QUICKSTART.read_text("utf-8")
     assert len(text) < 600_000
-    assert not re.search(r"/(tmp|root|Users|home/(?!you/))/?", re.sub(r'"[\w+/=]{200,}(\\n)?"', "", text))
+    without_pictures = re.sub(r'"[\w+/=]{200,}(\\n)?"', "", text)
+    assert not re.search("/(tmp|root|Users|home/(?!you/))", without_pictures)
     assert socket.gethostname() + "/" not in text
 
 
