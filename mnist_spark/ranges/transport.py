@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mnist_spark import progress
 from mnist_spark.errors import UsageError, one_of
 from mnist_spark.idx.format import Header, open_payload
 from mnist_spark.idx.read import iter_records
@@ -105,6 +104,7 @@ def plan_tasks(
     *,
     places: Mapping[str, str] | None = None,
     checked: bool = True,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> list[RangeTask]:
     """The tasks for some ranges, whose bytes the executors will open by path.
 
@@ -113,6 +113,7 @@ def plan_tasks(
         places: payload → path or URL under which executors find it, if it's another.
         checked: whether to give each task the digest of what it has to read, for which the
             driver reads the payloads once.
+        advance: told how many records have been planned since.
 
     Raises:
         IdxError: a payload is no longer what it was when its pair was opened.
@@ -135,12 +136,10 @@ def plan_tasks(
         return RangeTask(records, images, labels)
 
     tasks: list[RangeTask] = []
-    total = sum(records.records for records in ranges)
-    # Digests release Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress.bar("planning", total, "rows") as bar:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests release Python's lock
         for task in pool.map(plan, ranges):
             tasks.append(task)
-            bar.update(task.records.records)
+            advance(task.records.records)
     return tasks
 
 

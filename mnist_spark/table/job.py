@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from uuid import uuid4
 
+from mnist_spark import progress
 from mnist_spark._version import __version__
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import TableSchema
@@ -84,7 +85,9 @@ class WriteJob:
         if self.staging is not None:
             payloads = [payload for split in self.splits for payload in split.payloads]
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
-        return plan_tasks(pairs, self.ranges, places=places)
+        total = sum(records.records for records in self.ranges)
+        with progress.bar("planning", total, "rows") as bar:
+            return plan_tasks(pairs, self.ranges, places=places, advance=bar.update)
 
     def overtaken(self, versions: Sequence[Version]) -> ConflictError:
         """What a writer raises if the table has a transaction of that number or a later one.

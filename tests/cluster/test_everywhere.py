@@ -49,7 +49,7 @@ class Everywhere:
 
     def test_ingest(self, site, real_data):
         for writer, transport, name, layout in self.writes:
-            target = site.shared / f"{writer}-{transport}-{name}"
+            target = site.shared / f"{self.kind}-{writer}-{transport}-{name}"
             staging = {"staging": site.shared / "staging"} if transport == "shared" else {}
             known, described = dataset(name, site, real_data)
             report = site.ingest(

@@ -77,7 +77,7 @@ def test_the_command_and_its_failures(tiny, tmp_path):
     command += ["--master", "local[2]", "--target", tmp_path / "table", "--layout", "binary"]
     done = run(*command, "--dataset", tiny.description, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "rows    train 3,000, test 500" in done.stdout
+    assert "rows       train 3,000, test 500" in done.stdout
     # What the JVM says before any setting of ours can reach it, and nothing else.
     assert [line for line in done.stderr.splitlines() if "incubator" not in line] == []
 

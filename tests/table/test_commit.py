@@ -351,7 +351,7 @@ def test_what_is_at_the_target(lake, old):
     lake.write(lake.job(old))
     assert delta.open_existing(target, "have a history").version() == 1
     assert delta.look(target)[0] is None
-    assert delta.inspect(delta.open_existing(target)).properties["mnist_spark.dataset"] == "tiny"
+    assert delta.inspect(delta.open_existing(target))["mnist_spark.dataset"] == "tiny"
     odd = Target.parse(lake.path + "%?")
     assert delta.look(odd) == ("delta-rs cannot write to a path with % ?", None)
     with pytest.raises(UsageError, match="folders and cloud storage only.*a.b.*--writer spark"):

@@ -124,7 +124,8 @@ def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path)
     path.mkdir()
     mine = job(tiny, path)
     files = write_files(spark, mine.tasks, mine.schema, str(path), inline=mine.inline)
-    table = delta_columnar._create(mine)
+    schema = delta_columnar._delta_schema(mine)
+    table = delta_columnar._create(mine, schema)
     transaction = delta_columnar.Transaction("test", 1)
     ingest(
         tiny.description,
@@ -135,7 +136,7 @@ def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path)
         spark=spark,
     )
     with pytest.raises(CommitFailedError):
-        delta_columnar._replace_rows(mine, table, files, transaction)
+        delta_columnar._replace_rows(mine, table, schema, files, transaction)
     right(path, tiny.dataset)
     assert delta_columnar.commit(mine, files) == 2
     right(path, tiny.dataset)

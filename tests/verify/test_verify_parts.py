@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mnist_spark.catalog.schema import Layout
+from mnist_spark.catalog.schema import Layout, TableSchema, label_type, table_schema
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.errors import TableError
 from mnist_spark.idx.format import Header
@@ -19,7 +19,7 @@ from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.verify import Problem, SplitReport, VerifyReport, What, contents, verify
 from mnist_spark.verify.expected import ExpectedSplit
 from mnist_spark.verify.findings import Findings
-from mnist_spark.verify.rebuild import Shape, Window, rebuild_window
+from mnist_spark.verify.rebuild import Window, rebuild_window, rebuilt_from
 from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
@@ -152,13 +152,21 @@ def test_a_report_for_machines():
 # --- Windows --------------------------------------------------------------------------------------
 
 
-def shape(layout: Layout = Layout.ARRAY, **options: object) -> Shape:
-    return Shape(layout, (1, 2), 10, **options)
+CLASSES = range(10)
 
 
-def rebuilt(batch: dict[str, pa.Array], of: Shape) -> tuple[Window, list[tuple[object, ...]]]:
+def schema_of(layout: Layout = Layout.ARRAY, *, extra: bool = False) -> TableSchema:
+    names = (("writer", "who"),) if extra else ()
+    return table_schema(
+        layout, (1, 2), pixels=np.dtype("u1"), labels=label_type(names), extra_labels=names
+    )
+
+
+def rebuilt(
+    batch: dict[str, pa.Array], of: TableSchema, classes: range = CLASSES
+) -> tuple[Window, list[tuple[object, ...]]]:
     findings = Findings()
-    window = Window(RECORDS, of, findings)
+    window = Window(RECORDS, of, classes, findings)
     window.fill([pa.RecordBatch.from_pydict(batch)])
     told = [(p.what, p.record, p.column, p.expected, p.got) for p in findings.problems]
     return window, [each for each in told if each[0] != What.MISSING]
@@ -180,7 +188,7 @@ def lists(*images: list[int | None] | None) -> pa.Array:
 
 def test_rows_get_to_their_places():
     images = lists([1, 2], [3, 4], [9, 9], [5, 6], [9, 9])
-    window, told = rebuilt(batch([15, 10, 9, 12, 16], images, [5, 0, 9, 2, 9]), shape())
+    window, told = rebuilt(batch([15, 10, 9, 12, 16], images, [5, 0, 9, 2, 9]), schema_of())
     assert told == []
     assert window.rows.tolist() == [1, 0, 1, 0, 0, 1]
     assert window.images.tolist() == [[3, 4], [0, 0], [5, 6], [0, 0], [0, 0], [1, 2]]
@@ -189,7 +197,7 @@ def test_rows_get_to_their_places():
 
 def test_records_that_are_missing_or_there_twice():
     findings = Findings()
-    window = Window(RECORDS, shape(), findings)
+    window = Window(RECORDS, schema_of(), CLASSES, findings)
     both = batch([10, 11, 11, 11], lists([1, 2], [3, 4], [3, 4], [3, 4]), [1, 1, 1, 1])
     window.fill(pa.RecordBatch.from_pydict(both) for _ in range(2))
     told = [(p.what, p.split, p.record, p.expected, p.got) for p in findings.problems]
@@ -208,7 +216,7 @@ def test_records_that_are_missing_or_there_twice():
     ],
 )
 def test_pixels_that_are_no_bytes(images, told):
-    window, found = rebuilt(batch([10, 11], images, [1, 2]), shape())
+    window, found = rebuilt(batch([10, 11], images, [1, 2]), schema_of())
     wanted = [(What.PIXEL_RANGE, *place, "0 to 255", got) for *place, got in told]
     assert found == wanted
     assert window.images[0].tolist() == [0, 255]
@@ -216,7 +224,7 @@ def test_pixels_that_are_no_bytes(images, told):
 
 def test_images_of_another_size():
     window, found = rebuilt(
-        batch([10, 11, 12, 13], lists([1], None, [7, 8], [1, 2, 3]), [1, 2, 3, 4]), shape()
+        batch([10, 11, 12, 13], lists([1], None, [7, 8], [1, 2, 3]), [1, 2, 3, 4]), schema_of()
     )
     assert found == [
         (What.NULL, 11, "image", "a value", None),
@@ -228,7 +236,7 @@ def test_images_of_another_size():
 
 
 def test_nulls_within_images_and_labels():
-    _, found = rebuilt(batch([11, 10], lists([1, None], [2, 3]), [None, 3]), shape())
+    _, found = rebuilt(batch([11, 10], lists([1, None], [2, 3]), [None, 3]), schema_of())
     assert found == [
         (What.NULL, 11, "label", "a value", None),
         (What.NULL, 11, "image", "a value", None),
@@ -241,25 +249,27 @@ def test_nulls_within_images_and_labels():
 )
 def test_labels_outside_the_classes(first, told):
     images = lists([1, 2], [1, 2], [1, 2], [1, 2])
-    _, found = rebuilt(batch([10, 11, 12, 13], images, [0, 10, -1, 9]), shape(first_label=first))
+    _, found = rebuilt(
+        batch([10, 11, 12, 13], images, [0, 10, -1, 9]), schema_of(), range(first, first + 10)
+    )
     within = f"{first} to {first + 9}"
     assert found == [(What.LABEL_RANGE, record, "label", within, got) for record, got in told]
 
 
 def test_more_columns_of_labels():
-    of = shape(extra_labels=(("writer", "who"),))
+    of = schema_of(extra=True)
     rows = batch([10, 12], lists([1, 2], [3, 4]), [1, 2])
     rows["writer"] = pa.array([70_000, -3], pa.int32())
     window, found = rebuilt(rows, of)
     assert found == []
     assert window.labels.dtype == np.dtype(">i4")
     assert window.labels[[0, 2]].tolist() == [[1, 70_000], [2, -3]]
-    assert of.columns == ["image", "label", "writer", "index"]
+    assert rebuilt_from(of) == ["image", "label", "writer", "index"]
 
 
 def test_binary_images_in_a_slice():
     data = pa.array([b"xx", b"ab", b"c", b"de"], pa.binary())
-    window, found = rebuilt(batch([10, 11, 12], data.slice(1), [1, 2, 3]), shape(Layout.BINARY))
+    window, found = rebuilt(batch([10, 11, 12], data.slice(1), [1, 2, 3]), schema_of(Layout.BINARY))
     assert found == [(What.SIZE, 11, "image", 2, 1)]
     assert window.images[[0, 2]].tobytes() == b"abde"
 
@@ -273,7 +283,7 @@ def test_structs_that_contradict_their_bytes():
     rows = [struct(), *(struct(**{name: 5}) for name in names), struct(mode=None)]
     kinds = pa.struct([*((name, pa.int32()) for name in names), ("data", pa.binary())])
     window, found = rebuilt(
-        batch(list(range(10, 16)), pa.array(rows, kinds), [1] * 6), shape(Layout.IMAGE)
+        batch(list(range(10, 16)), pa.array(rows, kinds), [1] * 6), schema_of(Layout.IMAGE)
     )
     wanted = {"height": 1, "width": 2, "nChannels": 1, "mode": 0}
     assert found == [
@@ -284,19 +294,19 @@ def test_structs_that_contradict_their_bytes():
 
 
 def test_columns_of_pixels():
-    of = shape(Layout.COLUMNS)
+    of = schema_of(Layout.COLUMNS)
     count = 1200  # more than are transposed at a time
     records = RecordRange("train", 0, count)
     values = [np.arange(count) % 251, np.arange(count) % 7]
     rows = {str(i): pa.array(each, pa.int16()) for i, each in enumerate(values)}
     rows |= {"label": pa.array([1] * count, pa.int16()), "index": pa.array(range(count))}
     findings = Findings()
-    window = Window(records, of, findings)
+    window = Window(records, of, CLASSES, findings)
     window.fill([pa.RecordBatch.from_pydict(rows)])
     assert findings.problems == ()
     assert (window.images == np.array(values).T).all()
-    assert of.columns == ["0", "1", "label", "index"]
-    assert (of.name_of(1), shape().name_of(1)) == ("1", "image[1]")
+    assert rebuilt_from(of) == ["0", "1", "label", "index"]
+    assert (of.pixel_name(1), schema_of().pixel_name(1)) == ("1", "image[1]")
 
 
 @pytest.mark.parametrize("with_bytes", [True, False])
@@ -305,7 +315,9 @@ def test_a_window_that_an_executor_rebuilds(tmp_path, with_bytes):
     pq.write_table(pa.table(rows), tmp_path / "a.parquet")
     schema = pa.table(rows).schema.append(pa.field("split", pa.string()))
     files = TableFiles(str(tmp_path), schema, [TableFile("a.parquet", {"split": "train"})])
-    images, labels, problems, *data = rebuild_window(files, RECORDS, shape(), with_bytes=with_bytes)
+    images, labels, problems, *data = rebuild_window(
+        files, RECORDS, schema_of(), CLASSES, with_bytes=with_bytes
+    )
     wanted = bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 300 - 256, 0, 0]), b"\1\1\1\1\1\0"
     assert [images, labels] == [hashlib.sha256(part).hexdigest() for part in wanted]
     assert data == (list(wanted) if with_bytes else [b"", b""])
@@ -327,10 +339,10 @@ def test_windows_tile_a_split(monkeypatch):
         (5, [(0, 4), (4, 5)]),
         (9, [(0, 4), (4, 8), (8, 9)]),
     ):
-        found = list(contents.windows(split(records), shape()))
+        found = list(contents.windows(split(records), schema_of()))
         assert found == [RecordRange("a", *each) for each in wanted]
     monkeypatch.setattr(contents, "WINDOW_BYTES", 1)
-    assert len(list(contents.windows(split(3), shape()))) == 3
+    assert len(list(contents.windows(split(3), schema_of()))) == 3
 
 
 # --- What a table should hold ---------------------------------------------------------------------
