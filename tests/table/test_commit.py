@@ -354,8 +354,6 @@ def test_what_is_at_the_target(lake, old):
     assert delta.inspect(delta.open_existing(target))["mnist_spark.dataset"] == "tiny"
     odd = Target.parse(lake.path + "%?")
     assert delta.look(odd) == ("delta-rs cannot write to a path with % ?", None)
-    with pytest.raises(UsageError, match="folders and cloud storage only.*a.b.*--writer spark"):
-        delta.place_of(Target.parse("a.b"))
 
 
 def test_what_is_no_delta_table(lake):

@@ -123,7 +123,7 @@ def test_a_report_for_people():
         "/lake/t: verified",
         "  mnist, delta version 7, layout columns, 1.3 s, read by delta-rs",
         "  train  60,000 rows of 60,000, images 0123456789ab…, labels ffffffffffff…",
-        "  test   ? rows of 10,000",
+        "  test        ? rows of 10,000",
         "  note: a note",
     ]
     assert report(deep=False).summary().startswith("/lake/t: intact, contents not read\n")
