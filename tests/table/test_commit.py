@@ -21,7 +21,7 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
-from mnist_spark.errors import ConflictError, TableError, UsageError
+from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.table import delta, delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
 from mnist_spark.table.properties import source_digests, strange_names
