@@ -192,7 +192,7 @@ class _DescriptionReader(TomlReader):
         return file
 
     def _archive(self, where: Keys, table: Any) -> Archive:
-        folder = self.matching("(.*/)?", "'…/'")
+        folder = self.matching("(?s:.*/)?", "'…/'")
         archive = self.record(Archive, where, table, self._published | {"folder": folder})
         if not archive.digest:
             raise self.invalid(where, "has no digest, expected sha256 or md5")

@@ -328,7 +328,7 @@ def test_all_errors_are_told_at_once_each_with_its_line():
 def test_of_many_errors_the_first_are_told():
     with pytest.raises(CatalogError) as caught:
         parse(GOOD + "".join(f"x{n} = 1\n" for n in range(1000)))
-    assert str(caught.value).startswith("1000 errors in the description: got my.toml:")
+    assert str(caught.value).startswith("1000 errors in the description: my.toml:")
     assert str(caught.value).count("unknown key") == 50
 
 
