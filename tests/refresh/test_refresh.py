@@ -291,7 +291,7 @@ def test_a_wrong_config(refresh, tmp_path):
     assert f"{tmp_path}/refresh.toml:4: tables.t.fromat: unknown key" in found.error
     (line,) = found.events
     assert (line["event"], line["level"]) == ("refresh-failed", "ERROR")
-    assert "did you mean 'format'?" in line["error"]
+    assert "Did you mean 'format'?" in line["error"]
 
 
 def test_a_refresh_that_waits_for_another(refresh, tiny, tmp_path, monkeypatch):
