@@ -96,6 +96,7 @@ def watched_by_spark(
         spark.registerProgressHandler(handler)
         try:
             yield
+            _show(bar, total)  # Spark's last news may be of a task before the last
         finally:
             spark.removeProgressHandler(handler)
 
