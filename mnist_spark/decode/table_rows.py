@@ -166,13 +166,15 @@ def _read(
     places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
     present = [name for name in columns if name in places]
     pixel_places = [places[name] for name in pixels if name in places]
+    # A column `image` is of other pages: it would be read for nothing, and then again.
+    packable = pixel_places and len(pixel_places) == len(pixels) and "image" not in pixels
     kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
     first = 0
     for number in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(number)
         if _may_have(group, records):
             position = first
-            images = read_images(stream, group, pixel_places) if pixels else None
+            images = read_images(stream, group, pixel_places) if packable else None
             names = present if images is not None else [*present, *pixels]
             for read in parquet.iter_batches(_BATCH_ROWS, [number], names):
                 batch = _without_views(read)
