@@ -63,9 +63,9 @@ def check_shown(cells):
 
 
 @pytest.mark.usefixtures("_folders")
-def test_quickstart(tmp_path):
+def test_quickstart(tmp_path, real_data):
     """A run in a kernel of this environment shows what is stored."""
-    fresh = notebooks.code_cells(notebooks.execute(tmp_path))
+    fresh = notebooks.code_cells(notebooks.execute(tmp_path, real_data / "mnist"))
     check_shown(fresh)
     assert (tmp_path / "lake" / "mnist" / "_delta_log").is_dir()
     stored = notebooks.code_cells(nbformat.read(notebooks.QUICKSTART, as_version=4))

@@ -31,14 +31,6 @@ _VARYING = re.compile(r"(?m)^  (table|ranges|tasks|source|seconds) .*\n")
 _PICTURE = re.compile(r"data:image/png;base64,[\w+/=]+")
 
 
-def execute(folder: Path) -> Any:
-    """The notebook after a run in a kernel of this environment, in that folder."""
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
-    return notebook
-
-
 def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -49,26 +41,41 @@ def code_digest(notebook: Any) -> str:
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
-def store(notebook: Any, folder: Path, source: Path) -> None:
-    """Keeps what cells have shown, without what is this machine's or this run's."""
+def made_public(outputs: Any, folder: Path, source: Path) -> Any:
+    """A cell's outputs without what is this machine's: its folders and its name."""
     known = {str(source): f"{HOME}/files", str(folder): HOME, f"{socket.gethostname()}/": "laptop/"}
+    if isinstance(outputs, str):
+        for own, public in known.items():
+            outputs = outputs.replace(own, public)
+        return outputs
+    if isinstance(outputs, list):
+        return [made_public(each, folder, source) for each in outputs]
+    if isinstance(outputs, dict):
+        return nbformat.from_dict(
+            {
+                key: each if key == "image/png" else made_public(each, folder, source)
+                for key, each in outputs.items()
+            }
+        )
+    return outputs
 
-    def told(value: Any) -> Any:
-        if isinstance(value, str):
-            for own, public in known.items():
-                value = value.replace(own, public)
-            return value
-        if isinstance(value, list):
-            return [told(each) for each in value]
-        if isinstance(value, dict):
-            return {key: each if key == "image/png" else told(each) for key, each in value.items()}
-        return value
 
+def execute(folder: Path, source: Path) -> Any:
+    """The notebook after a run in a kernel of this environment, in that folder."""
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
+    for cell in code_cells(notebook):
+        cell.outputs = made_public(cell.outputs, folder, source)
+    return notebook
+
+
+def store(notebook: Any) -> None:
+    """Keeps what cells have shown."""
     for cell in code_cells(notebook):
         cell.metadata = {}
         # Progress bars and the JVM's warnings are not what a reader wants to see.
-        kept = [each for each in cell.outputs if each.get("name") != "stderr"]
-        cell.outputs = [nbformat.from_dict(told(dict(each))) for each in kept]
+        cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
     notebook.metadata["mnist_spark"] = {"code_sha256": code_digest(notebook)}
     nbformat.validate(notebook)
     nbformat.write(notebook, QUICKSTART)
@@ -104,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["MNIST_SPARK_CACHE"] = str(folder / "cache")
-        store(execute(folder), folder, source)
+        store(execute(folder, source))
     print(f"{QUICKSTART}: {QUICKSTART.stat().st_size:,} bytes")
 
 
