@@ -25,18 +25,21 @@ from mnist_spark.decode.pages import (
     index_runs,
 )
 
+Bytes = npt.NDArray[np.uint8]
+
 
 def read_images(
-    stream: IO[bytes], group: pq.RowGroupMetaData, places: Sequence[int]
-) -> npt.NDArray[np.uint8] | None:
-    """The values of some columns, shape (rows, columns).
+    stream: IO[bytes], group: pq.RowGroupMetaData, places: Sequence[int], images: Bytes
+) -> bool:
+    """Reads the values of some columns into an array.
 
     Args:
         stream: of the file.
         places: of the columns in the file, from 0.
+        images: shape (rows, columns).
 
     Returns:
-        None if the pages are of another kind.
+        False if the pages are of another kind. What the array holds is undefined then.
 
     Raises:
         OSError: a page's checksum is not that of its bytes, or an index has no value.
@@ -49,21 +52,21 @@ def read_images(
     packed = np.ones(len(places), bool)
     for row, place in enumerate(places):
         column = group.column(place)
-        if column.dictionary_page_offset is None:
-            return None
-        stream.seek(column.dictionary_page_offset)
+        start = column.dictionary_page_offset
+        if start is None:
+            return False
+        stream.seek(start)
         chunk = stream.read(column.total_compressed_size)
-        found = _indices(chunk, rows, size)
+        found = _indices(chunk, column.data_page_offset - start, rows, size)
         if found is None:
-            return None
+            return False
         body, highest[row] = found
         packed[row] = len(body) == size
         matrix[row] = np.frombuffer(body, np.uint8)[-1 if not packed[row] else slice(None)]
     for run in runs:
         header = np.frombuffer(run.header, np.uint8)
         if (matrix[packed, run.start - len(header) : run.start] != header).any():
-            return None
-    images = np.empty((rows, len(places)), np.uint8)
+            return False
     done = 0
     for run in runs:
         if (matrix[:, run.start : run.stop].max(axis=1) > highest).any():
@@ -72,22 +75,21 @@ def read_images(
             block = matrix[:, start : min(start + BLOCK_RECORDS, run.stop)]
             images[done : done + block.shape[1]] = block.T
             done += block.shape[1]
-    return images
+    return True
 
 
-def _indices(chunk: bytes, rows: int, size: int) -> tuple[pa.Buffer, int] | None:
+def _indices(chunk: bytes, data_page: int, rows: int, size: int) -> tuple[pa.Buffer, int] | None:
     """The body of a column's data page, and the last value of its dictionary; None as above.
 
     Args:
+        data_page: where it begins.
         size: of a body without a constant.
     """
+    maximum = _maximum(chunk[:data_page])
+    if maximum is None:
+        return None
     try:
-        header, start = thrift.read_struct(chunk)
-        maximum = header[7][1] - 1
-        dictionary = identity_dictionary(maximum).data if 0 <= maximum <= 255 else b""
-        if not dictionary or not chunk.startswith(dictionary):
-            return None
-        header, start = thrift.read_struct(chunk, len(dictionary))
+        header, start = thrift.read_struct(chunk, data_page)
         details = header[5]
         alone = header[1] == PageType.DATA_PAGE and start + header[3] == len(chunk)
         if not alone or details[1] != rows or details[2] != Encoding.RLE_DICTIONARY:
@@ -95,11 +97,29 @@ def _indices(chunk: bytes, rows: int, size: int) -> tuple[pa.Buffer, int] | None
         checksum = header[4]
     except (KeyError, TypeError, IndexError, ValueError):
         return None
-    if zlib.crc32(chunk[start:]) != checksum & 0xFFFFFFFF:
+    page = memoryview(chunk)[start:]
+    if zlib.crc32(page) != checksum & 0xFFFFFFFF:
         raise OSError("could not verify page integrity, CRC checksum verification failed")
     if header[2] not in (size, len(constant_indices(0, rows))):
         return None
-    body = pa.Codec("zstd").decompress(chunk[start:], header[2])
+    body = pa.Codec("zstd").decompress(page, header[2])
     if header[2] != size and body.to_pybytes() != constant_indices(body[-1], rows):
         return None
     return body, maximum
+
+
+_maxima: dict[bytes, int] = {}
+"""By dictionary page: those of 0 … maximum that were found, of which there are 256."""
+
+
+def _maximum(page: bytes) -> int | None:
+    """The last value of a dictionary page; None if it's not one of 0 … maximum."""
+    if page not in _maxima:
+        try:
+            maximum = thrift.read_struct(page)[0][7][1] - 1
+        except (KeyError, TypeError, IndexError, ValueError):
+            return None
+        if not 0 <= maximum <= 255 or page != identity_dictionary(maximum).data:
+            return None
+        _maxima[page] = maximum
+    return _maxima[page]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,11 @@ from mnist_spark.errors import TableError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.objects import open_reader
 from mnist_spark.storage.urls import is_url
+
+Bytes = npt.NDArray[np.uint8]
+
+Place = Callable[[pa.RecordBatch], Bytes]
+"""For rows of some columns, the array that their pixels are written to."""
 
 _BATCH_ROWS = 8192
 _REMOTE_BLOCK_BYTES = 4 << 20
@@ -70,23 +75,29 @@ class TableFiles:
             TableError: a file can't be read, which names the host.
         """
         for file in self._files_of(records):
-            yield from self._rows_of(file, records, columns, pixels=())
+            for batch, _ in self._rows_of(file, records, columns):
+                yield batch
 
     def images(
-        self, records: RecordRange, pixels: Sequence[str], columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
+        self, records: RecordRange, pixels: Sequence[str], columns: Sequence[str], place: Place
+    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
         """As :meth:`rows`, two files at a time, and faster if the files are this package's.
 
         Args:
-            pixels: columns that may come as one column ``image`` of bytes instead, at the end.
+            pixels: columns of pixels, as bytes in ``place``'s array if that is the fast way.
             columns: the others.
+            place: called in threads.
+
+        Yields:
+            The columns, and the array that has the pixels of these rows. If it is None, the
+            columns of pixels follow the others.
         """
 
-        def read(file: TableFile) -> list[pa.RecordBatch]:
-            return list(self._rows_of(file, records, columns, pixels))
+        def read(file: TableFile) -> list[tuple[pa.RecordBatch, Bytes | None]]:
+            return list(self._rows_of(file, records, columns, pixels, place))
 
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-            ahead: deque[Future[list[pa.RecordBatch]]] = deque()
+            ahead: deque[Future[list[tuple[pa.RecordBatch, Bytes | None]]]] = deque()
             for file in self._files_of(records):
                 ahead.append(pool.submit(read, file))
                 if len(ahead) == _FILES_AT_ONCE:
@@ -110,14 +121,27 @@ class TableFiles:
         file: TableFile,
         records: RecordRange,
         columns: Sequence[str],
-        pixels: Sequence[str],
-    ) -> Iterator[pa.RecordBatch]:
+        pixels: Sequence[str] = (),
+        place: Place | None = None,
+    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
+        names = [*columns, *pixels]
         try:
             with _open(self.folder, file.path) as stream:
-                for batch in _read(stream, file, records, [*columns, "split"], pixels):
-                    packed = "image" in batch.schema.names and "image" not in columns
-                    rest = ["image"] if packed else pixels
-                    yield self._whole(batch, file, records, [*columns, *rest])
+                parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+                # Without a partition or with deletions, not every row of a group is one of these.
+                whole = "split" in file.partition and not file.kept
+                places = _places(parquet, pixels) if whole and place is not None else []
+                for number, first in _groups(parquet, records):
+                    if places and place is not None:
+                        batch = _group(parquet, number, columns)
+                        batch = self._whole(batch, file, records, columns)
+                        images = place(batch)
+                        group = parquet.metadata.row_group(number)
+                        if read_images(stream, group, places, images):
+                            yield batch, images
+                            continue
+                    for batch in _batches(parquet, number, first, file, [*names, "split"]):
+                        yield self._whole(batch, file, records, names), None
         except Exception as error:
             why = str(error).partition("\n")[0]
             raise TableError(
@@ -154,45 +178,44 @@ def _open(folder: str, path: str) -> Any:
     return pa.OSFile(str(Path(folder, path)))
 
 
-def _read(
-    stream: Any,
-    file: TableFile,
-    records: RecordRange,
-    columns: Sequence[str],
-    pixels: Sequence[str],
-) -> Iterator[pa.RecordBatch]:
-    """Those of the columns that the file has, of the row groups that may have the records."""
-    parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-    places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
-    present = [name for name in columns if name in places]
-    pixel_places = [places[name] for name in pixels if name in places]
-    # A column `image` is of other pages: it would be read for nothing, and then again.
-    packable = pixel_places and len(pixel_places) == len(pixels) and "image" not in pixels
-    kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
+def _groups(parquet: pq.ParquetFile, records: RecordRange) -> Iterator[tuple[int, int]]:
+    """The row groups that may have some of the records, and their first row."""
     first = 0
     for number in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(number)
-        if _may_have(group, records):
-            position = first
-            images = read_images(stream, group, pixel_places) if packable else None
-            names = present if images is not None else [*present, *pixels]
-            for read in parquet.iter_batches(_BATCH_ROWS, [number], names):
-                batch = _without_views(read)
-                if images is not None:
-                    some = images[position - first : position - first + len(batch)]
-                    batch = batch.append_column("image", _binary(some))
-                stop = position + len(batch)
-                yield _without_deleted(batch, kept[position:stop])
-                position = stop
+        if group.num_rows and _may_have(group, records):
+            yield number, first
         first += group.num_rows
 
 
-def _binary(images: npt.NDArray[np.uint8]) -> pa.Array:
-    """A value of bytes per image."""
-    rows, size = images.shape
-    offsets = np.arange(0, (rows + 1) * size, size, dtype=np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(images)]
-    return pa.Array.from_buffers(pa.large_binary(), rows, buffers)
+def _group(parquet: pq.ParquetFile, number: int, columns: Sequence[str]) -> pa.RecordBatch:
+    """A row group as one batch, of those of the columns that the file has."""
+    rows = parquet.read_row_group(number, _present(parquet, columns)).combine_chunks()
+    return _without_views(rows.to_batches()[0])
+
+
+def _batches(
+    parquet: pq.ParquetFile, number: int, first: int, file: TableFile, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """A row group in batches, without deleted rows."""
+    kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
+    for batch in parquet.iter_batches(_BATCH_ROWS, [number], _present(parquet, columns)):
+        yield _without_deleted(_without_views(batch), kept[first : first + len(batch)])
+        first += len(batch)
+
+
+def _present(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    there = set(parquet.schema_arrow.names)
+    return [name for name in columns if name in there]
+
+
+def _places(parquet: pq.ParquetFile, pixels: Sequence[str]) -> list[int]:
+    """Where columns of pixels are in the file; none if one is not there, or not alone a pixel."""
+    places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
+    # A column `image` has pages of another kind.
+    if "image" in pixels or not places.keys() >= set(pixels):
+        return []
+    return [places[name] for name in pixels]
 
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -87,15 +87,6 @@ class DeltaReader(TableReader):
         with engine_errors(self._target):
             yield from self._query(query)
 
-    def images(
-        self, split: str, start: int, stop: int, pixels: Sequence[str], columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """On a disk without Arrow in between, as far as the files allow."""
-        if self._target.local is None or self._files is None:
-            yield from super().images(split, start, stop, pixels, columns)
-        elif start < stop:
-            yield from self._files.images(RecordRange(split, start, stop), pixels, columns)
-
     def files(self) -> TableFiles | None:
         """From the log. Not where files have other names for the columns, or lie elsewhere."""
         return self._files

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mnist_spark.decode.table_rows import Bytes, Place
 from mnist_spark.errors import TableError, UsageError, nearest
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table.pixels import PixelColumns
 from mnist_spark.table.read import open_table
 from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
-
-Bytes = npt.NDArray[np.uint8]
 
 _WINDOW_RECORDS = 1 << 16
 """Records that an iterator reads at a time: about a row group of Parquet."""
@@ -94,19 +94,30 @@ class _Rows:
         flat = images.reshape(count, math.prod(self.columns.image_shape))
         labels = np.empty(count, np.uint8)
         found = np.zeros(count, np.int64)
-        names = self.columns.names, ["label", "index"]
-        for batch in self.table.images(self.split, start, stop, *names):
-            index = batch.column("index").to_numpy(zero_copy_only=False).astype(np.int64) - start
-            inside = (index >= 0) & (index < count)
-            if not inside.any():
+
+        def place(rows: pa.RecordBatch) -> Bytes:
+            at = _places(rows, start)
+            if at[0] >= 0 and at[-1] < count and _in_order(at):
+                return flat[at[0] : at[-1] + 1]
+            return np.empty((len(at), flat.shape[1]), np.uint8)
+
+        for read, pixels in self._read(start, stop, place):
+            places = _places(read, start)
+            inside = (places >= 0) & (places < count)
+            at = places[inside]
+            if not len(at):
                 continue
-            rows = batch if inside.all() else batch.filter(pa.array(inside))
-            index = index[inside]
-            found += np.bincount(index, minlength=count)
-            labels[index] = self.columns.values(rows.column("label"))
+            rows = read if inside.all() else read.filter(pa.array(inside))
+            found += np.bincount(at, minlength=count)
+            labels[at] = self.columns.values(rows.column("label"))
+            if pixels is None:
+                values = self.columns.images(rows)
+            elif np.may_share_memory(pixels, flat):
+                continue
+            else:
+                values = pixels if inside.all() else pixels[inside]
             # A slice is faster than single places, and rows almost always lie in order.
-            ordered = bool((np.diff(index) == 1).all())
-            flat[slice(index[0], index[-1] + 1) if ordered else index] = self.columns.images(rows)
+            flat[slice(at[0], at[-1] + 1) if _in_order(at) else at] = values
         if not (found == 1).all():
             record = int(np.flatnonzero(found != 1)[0])
             raise TableError(
@@ -118,6 +129,28 @@ class _Rows:
                 hint="mnist-spark verify tells what is wrong",
             )
         return images, labels
+
+    def _read(
+        self, start: int, stop: int, place: Place
+    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
+        """As :meth:`TableFiles.images`, from a disk; else through the table's engine."""
+        columns, pixels = ["label", "index"], self.columns.names
+        files = None if self.target.local is None else self.table.files()
+        if files is not None and start < stop:
+            yield from files.images(RecordRange(self.split, start, stop), pixels, columns, place)
+        elif files is None:
+            for batch in self.table.batches(self.split, start, stop, [*columns, *pixels]):
+                yield batch, None
+
+
+def _places(rows: pa.RecordBatch, start: int) -> npt.NDArray[np.int64]:
+    """Where rows belong in a result that begins with record ``start``."""
+    index: npt.NDArray[np.int64] = rows.column("index").to_numpy(zero_copy_only=False)
+    return index.astype(np.int64) - start
+
+
+def _in_order(places: npt.NDArray[np.int64]) -> bool:
+    return bool((np.diff(places) == 1).all())
 
 
 def _open(

@@ -80,12 +80,6 @@ class TableReader(ABC):
         Rows of other indices may come along.
         """
 
-    def images(
-        self, split: str, start: int, stop: int, pixels: Sequence[str], columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """As :meth:`batches`; the columns of pixels may come as one column ``image`` of bytes."""
-        yield from self.batches(split, start, stop, [*columns, *pixels])
-
     def files(self) -> TableFiles | None:
         """What executors read the rows from; None if they can't: this process has to."""
         return None

@@ -110,7 +110,7 @@ class Bench:
     def read(self, group: str, number: int) -> None:
         """One process of a group of readers."""
         tables = {key: str(self._kept(key)) for key in KEPT}
-        needed = {"scan": KEPT, "verify": KEPT[:1]}.get(group, ())
+        needed = {"scan": KEPT, "verify": KEPT[:1], "load": KEPT[:1]}.get(group, ())
         if not all(Path(tables[key]).is_dir() for key in needed):
             return
         self._decompress()

@@ -16,6 +16,7 @@ from tests.benchmarks.writers import MASTER, Place
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Read = Callable[[], object]
 
@@ -32,6 +33,10 @@ TITLES = {
     "verify": {
         "digest": "floor: SHA-256 of the four payloads",
         "verify": "mnist_spark.verify.verify of a table by writer columnar",
+    },
+    "load": {
+        "pyarrow": "floor: pyarrow.dataset, the same columns to an Arrow table",
+        "load_table": "mnist_spark.load_table, train, to two NumPy arrays",
     },
     "scan": {
         "columnar-all": "table by writer columnar, all columns",
@@ -50,6 +55,7 @@ def run(order: Mapping[str, Any], note: Callable[..., None]) -> None:
         "pandas": _pandas_readers,
         "spark": _spark_readers,
         "verify": _verify_readers,
+        "load": _load_readers,
         "scan": _scan_readers,
     }
     readers = start[order["key"]](place, order.get("tables", {}))
@@ -122,6 +128,26 @@ def _verify_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
         assert report.ok, report.problems
 
     return {"digest": digest, "verify": check}
+
+
+def _load_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:
+    import numpy as np
+    import pyarrow.dataset as ds
+
+    from mnist_spark import load_table
+
+    table = tables["columnar"]
+    columns = [*map(str, range(PIXELS)), "label", "index"]
+
+    def pyarrow() -> pa.Table:
+        return ds.dataset(f"{table}/split=train", format="parquet").to_table(columns)
+
+    rows = pyarrow().sort_by("index")
+    images, labels = load_table(table)
+    centre = rows[str(PIXELS // 2 + 14)].to_numpy()
+    np.testing.assert_array_equal(images.reshape(len(images), -1)[:, PIXELS // 2 + 14], centre)
+    np.testing.assert_array_equal(labels, rows["label"].to_numpy())
+    return {"pyarrow": pyarrow, "load_table": lambda: load_table(table)}
 
 
 def _scan_readers(place: Place, tables: Mapping[str, str]) -> dict[str, Read]:

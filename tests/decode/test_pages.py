@@ -132,9 +132,12 @@ def images_of(file: bytes) -> np.ndarray | None:
     metadata = pq.read_metadata(io.BytesIO(file))
     names = metadata.schema.to_arrow_schema().names
     places = [place for place, name in enumerate(names) if name.isdecimal()]
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    found = [read_images(io.BytesIO(file), group, places) for group in groups]
-    return None if any(each is None for each in found) else np.concatenate(found)
+    found = []
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        found.append(np.empty((group.num_rows, len(places)), np.uint8))
+        if not read_images(io.BytesIO(file), group, places, found[-1]):
+            return None
+    return np.concatenate(found)
 
 
 LAYOUTS = st.sampled_from([Layout.COLUMNS, Layout.COLUMNS, Layout.ARRAY])

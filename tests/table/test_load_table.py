@@ -103,7 +103,7 @@ def test_files_of_the_columnar_writer(source, tmp_path, monkeypatch):
         same(load_table(path, split), payload(source, split))
         same(gathered(iter_table(path, split, batch_size=64)), payload(source, split))
     assert len(found) > 2 * len(files)
-    assert not any(each is None for each in found)
+    assert all(found)
     # Of a shard's neighbours, only what lies in the same row groups is read.
     found.clear()
     images, _ = load_table(path, "train", shard=(1, 6))
