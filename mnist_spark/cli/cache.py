@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnist_spark.cli.text import columns, paint
+from mnist_spark.cli.text import paint, print_columns
 from mnist_spark.download import inventory
 from mnist_spark.download.cache import PAYLOADS
 from mnist_spark.download.entries import Entry, State, entries
@@ -48,15 +48,13 @@ def _list(cache: Path) -> None:
         (
             _size(entry.size),
             datetime.fromtimestamp(entry.modified, UTC).strftime("%Y-%m-%d %H:%MZ"),
-            str(entry.state),
+            paint(entry.state, "red") if entry.state == State.ASIDE else entry.state,
             printable(f"{entry.dataset}/{entry.path.name}"),
             printable(entry.origin.url if entry.origin else ""),
         )
         for entry in found
     ]
-    for row, line in zip(rows, columns(rows, right=[0]), strict=True):
-        bad = row[2] == State.ASIDE
-        print(line.replace(row[2], paint(row[2], "red"), 1) if bad else line)
+    print_columns(rows, right=[0])
     print(f"{printable(str(cache))}: {_sum(found)}")
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.dataset import Dataset
-from mnist_spark.cli.text import columns, paint, print_summary
+from mnist_spark.cli.text import paint, print_columns, print_summary
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +21,14 @@ def run(args: argparse.Namespace) -> None:
         return
     rows = [
         (
-            dataset.name,
+            paint(dataset.name, "bold"),
             " + ".join(f"{split.records:,} {split.name}" for split in dataset.splits),
             f"{len(dataset.classes)} classes",
             dataset.title,
         )
         for dataset in catalog.datasets().values()
     ]
-    for row, line in zip(rows, columns(rows), strict=True):
-        print(line.replace(row[0], paint(row[0], "bold"), 1))
+    print_columns(rows)
 
 
 def _show(dataset: Dataset) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
-from mnist_spark.cli.arguments import add_dataset, add_source, positive
+from mnist_spark.cli.arguments import add_dataset, add_source, check_outputs, positive
 from mnist_spark.cli.text import print_summary
-from mnist_spark.errors import UsageError
 from mnist_spark.ingestion import ingest
 from mnist_spark.ranges.transport import Transport
 from mnist_spark.table.write import Format, Writer
@@ -42,10 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write a dataset into a Delta or Parquet table."""
-    if args.report is not None:
-        path = args.report.absolute()
-        if path.is_dir() or not path.parent.is_dir():
-            raise UsageError("--report needs a file in an existing folder", file=path)
+    check_outputs(args)
     report = ingest(
         args.dataset,
         target=args.target,

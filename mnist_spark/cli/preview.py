@@ -8,7 +8,7 @@ from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli.arguments import add_source
 from mnist_spark.download.inputs import Inputs
-from mnist_spark.errors import MnistSparkError, UsageError
+from mnist_spark.errors import MnistSparkError, UsageError, os_errors
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,6 @@ def run(args: argparse.Namespace) -> None:
         splits = tuple(split.name for split in dataset.splits)
         source = Inputs.chosen(args.source or None, args.cache, dataset=args.dataset).source
         figure = preview(TabularDataset(dataset, splits, source, args.cache))
-    try:
+    with os_errors(MnistSparkError, "cannot write the picture", file=path):
         figure.savefig(path, format="png")
-    except OSError as error:
-        raise MnistSparkError("cannot write the picture", file=path, got=error.strerror) from error
     print(path)

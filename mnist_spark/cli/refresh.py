@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_spark.cli.text import columns, paint
+from mnist_spark.cli.arguments import check_outputs
+from mnist_spark.cli.text import paint, print_columns
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.refresh import logs
 
@@ -55,13 +56,10 @@ def _run(args: argparse.Namespace) -> RefreshReport:
     from mnist_spark.refresh import metrics
     from mnist_spark.refresh.run import refresh
 
-    files = {"--report": args.report, "--status": args.status, "--metrics": args.metrics}
-    for option, path in files.items():
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(f"{option} needs a file in an existing folder", file=path)
-    for option in ("--metrics", "--status"):
-        if args.dry_run and files[option] is not None:
-            raise UsageError(f"{option} and --dry-run exclude each other")
+    check_outputs(args)
+    for option in ("metrics", "status"):
+        if args.dry_run and getattr(args, option) is not None:
+            raise UsageError(f"--{option} and --dry-run exclude each other")
     if args.metrics is not None:
         metrics.check_available()
     report = refresh(
@@ -84,9 +82,10 @@ def _run(args: argparse.Namespace) -> RefreshReport:
 def _print_table(report: RefreshReport) -> None:
     from mnist_spark.refresh.report import Outcome
 
+    styles = {Outcome.FAILED: "red", Outcome.UP_TO_DATE: "green", Outcome.WRITTEN: "green"}
     rows = [
         (
-            str(table.outcome),
+            paint(str(table.outcome), styles.get(table.outcome, "yellow")),
             table.table,
             "" if table.version is None else f"version {table.version}",
             f"{sum(table.rows.values()):,} rows" if table.rows else "",
@@ -94,11 +93,8 @@ def _print_table(report: RefreshReport) -> None:
         )
         for table in report.tables
     ]
-    styles = {Outcome.FAILED: "red", Outcome.UP_TO_DATE: "green", Outcome.WRITTEN: "green"}
     print()
-    for table, line in zip(report.tables, columns(rows, right=[2, 3, 4]), strict=True):
-        state = str(table.outcome)
-        print(line.replace(state, paint(state, styles.get(table.outcome, "yellow")), 1))
+    print_columns(rows, right=[2, 3, 4])
 
 
 def _write_status(path: Path, config: Path, report: RefreshReport) -> None:

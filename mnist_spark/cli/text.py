@@ -11,6 +11,7 @@ from typing import TextIO
 from mnist_spark.errors import MnistSparkError
 
 _CODES = {"bold": "1", "dim": "2", "red": "1;31", "green": "32", "yellow": "33"}
+_PAINT = re.compile(r"\x1b\[[\d;]*m")
 _KEY = re.compile(r"^  [a-z]+(?= )")
 
 
@@ -33,16 +34,20 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
-def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+def print_columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """A line per row, whose cells begin (or, for the columns in ``right``, end) at one place."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = ""
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _width(cell))
+            line += (space + cell if number in right else cell + space) + "  "
+        print(line.rstrip())
+
+
+def _width(cell: str) -> int:
+    """What :func:`paint` adds takes no place."""
+    return len(_PAINT.sub("", cell))
 
 
 def print_summary(text: str, style: str = "bold") -> None:

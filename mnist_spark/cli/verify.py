@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from mnist_spark.cli.arguments import check_outputs
 from mnist_spark.cli.text import print_summary
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IntegrityError
@@ -35,6 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Rebuild the source's bytes from a table, and compare their SHA-256."""
+    check_outputs(args)
     inputs = Inputs.chosen(args.source or None, args.cache, dataset=args.dataset or "")
     report = verify(
         args.target,

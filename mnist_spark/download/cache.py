@@ -34,7 +34,7 @@ from mnist_spark.catalog.dataset import File
 from mnist_spark.download.check import sha256_of
 from mnist_spark.download.inputs import CACHE_VARIABLE
 from mnist_spark.errors import CatalogError, IntegrityError, MnistSparkError, os_errors
-from mnist_spark.storage import replacing as files
+from mnist_spark.storage import files
 
 PAYLOADS = "payloads"
 
@@ -159,7 +159,7 @@ def locked(path: Path, poll: Callable[[], None] = lambda: None) -> Iterator[None
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool) -> Iterator[IO[bytes]]:
-    """As :func:`mnist_spark.storage.replacing.replacing`, for holders of the lock.
+    """As :func:`mnist_spark.storage.files.replacing`, for holders of the lock.
 
     Removes what killed processes left.
     """

@@ -76,10 +76,6 @@ class Download:
     failures: Counter[Source] = field(default_factory=Counter)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def by_failures(self) -> list[Source]:
-        """The sources, those that have failed least first."""
-        return sorted(self.sources, key=lambda source: self.failures[source])
-
     def poll(self) -> None:
         """Raises StoppedError if the caller doesn't wait any more."""
         if self.stopped.is_set():
@@ -101,7 +97,7 @@ def fetch_file(
         StoppedError: the caller doesn't wait any more.
     """
     search = _Search(download, places(file))
-    sources = download.by_failures()
+    sources = sorted(download.sources, key=lambda source: download.failures[source])
     # Folders that come first need no cache; after a URL they come after what the cache has of it.
     folders = list(takewhile(lambda source: isinstance(source, Path), sources))
     for folder in folders:

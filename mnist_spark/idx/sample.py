@@ -18,10 +18,9 @@ from mnist_spark import progress as bars
 from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import CatalogError, MnistSparkError, UsageError
-from mnist_spark.idx.digits import CLASSES, Bytes, blocks
+from mnist_spark.idx.digits import CLASSES, SIDE, Bytes, blocks
 from mnist_spark.idx.format import ELEMENT_TYPES, Header
-from mnist_spark.idx.strokes import SIDE
-from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.files import replacing
 
 MAX_RECORDS = 2**32 - 1
 """The most records that an IDX header can count."""

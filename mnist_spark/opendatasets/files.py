@@ -14,10 +14,9 @@ from mnist_spark.download.check import check_file
 from mnist_spark.download.fetch import fetch
 from mnist_spark.download.file import Fetched
 from mnist_spark.errors import MnistSparkError, os_errors
-from mnist_spark.opendatasets.card import card
 from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.mount import Mount, temporary_folder
-from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.files import replacing
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +29,7 @@ class FileDataset(Choice):
 
     def _repr_html_(self) -> str:
         """What notebooks show. Nothing is downloaded."""
-        return card(self, {"Files": ", ".join(self.to_path())})
+        return self._card({"Files": ", ".join(self.to_path())})
 
     def to_path(self) -> list[str]:
         """The files' paths within the dataset, ``/train-images-idx3-ubyte.gz`` …, from the catalog.

@@ -16,14 +16,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 from uuid import uuid4
 
-from mnist_spark.errors import MountError
+from mnist_spark.errors import MountError, os_errors
 from mnist_spark.opendatasets.choice import Choice
 
 READY = b"mounted\n"
@@ -41,14 +39,6 @@ _HINT = 'Install "mnist-spark[mount]" and FUSE (Debian: apt-get install fuse3), 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be served. It travels through a pipe: sources may have a token in them."""
-
-    choice: Choice
-    mount_point: str
-
-
 class Mount:
     """A dataset's files as a read-only folder, for a ``with`` block or from start to stop.
 
@@ -62,7 +52,7 @@ class Mount:
     def __init__(self, choice: Choice, mount_point: str | os.PathLike[str] | None) -> None:
         folder = Path(mount_point or temporary_folder()).expanduser().absolute()
         self.mount_point = str(folder)
-        self._request = Request(choice, self.mount_point)
+        self._choice = choice
         self._server: subprocess.Popen[bytes] | None = None
         self._made = False
         self._heard: list[str] = []
@@ -96,12 +86,7 @@ class Mount:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _start_server(self) -> subprocess.Popen[bytes]:
@@ -119,7 +104,8 @@ class Mount:
         try:
             with contextlib.suppress(BrokenPipeError):
                 pickle.dump(sys.path, server.stdin)
-                pickle.dump(self._request, server.stdin)
+                # Not as arguments: sources may have a token in them.
+                pickle.dump((self._choice, self.mount_point), server.stdin)
                 server.stdin.flush()
             with server.stdout as stdout:
                 ready = stdout.readline() == READY
@@ -187,13 +173,9 @@ def _check_platform() -> None:
 
 def _make_empty(folder: Path) -> bool:
     """Makes the folder; returns whether it is new."""
-    try:
-        try:
-            folder.mkdir(mode=0o700, parents=True)
-        except FileExistsError:
-            if any(folder.iterdir()):
-                raise MountError("the mount point isn't empty", file=folder) from None
-            return False
-    except OSError as error:
-        raise MountError("cannot use the mount point", file=folder, got=error.strerror) from error
-    return True
+    with os_errors(MountError, "cannot use the mount point", file=folder):
+        new = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise MountError("the mount point isn't empty", file=folder)
+        return new

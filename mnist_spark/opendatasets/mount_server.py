@@ -22,7 +22,7 @@ from mnist_spark.catalog.dataset import File, Split
 from mnist_spark.download.fetch import fetch
 from mnist_spark.errors import IntegrityError, MnistSparkError
 from mnist_spark.opendatasets.choice import Choice
-from mnist_spark.opendatasets.mount import FAILED, GRACE_SECONDS, READY, Request
+from mnist_spark.opendatasets.mount import FAILED, GRACE_SECONDS, READY
 
 try:
     import mfusepy  # type: ignore[import-untyped]
@@ -43,8 +43,8 @@ class Files:
         }
         self._sizes = {path: file.size for path, (_, file) in self._files.items()}
         self._folder = os.getcwd()  # noqa: PTH109
-        self._times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), time.time_ns())
-        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), time.time_ns())
+        self._facts = {"st_uid": os.getuid(), "st_gid": os.getgid(), **times}
 
     def init(self, path: str) -> None:
         """The kernel has mounted the folder."""
@@ -54,12 +54,7 @@ class Files:
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         """Answers stat from the catalog; fetches a file only if its size isn't published."""
         if path == "/":
-            return {
-                "st_mode": stat.S_IFDIR | 0o555,
-                "st_nlink": 2,
-                **self._owner,
-                **self._times,
-            }
+            return {"st_mode": stat.S_IFDIR | 0o555, "st_nlink": 2, **self._facts}
         self._check(path)
         if self._sizes[path] is None:
             os.close(self.open(path, os.O_RDONLY))
@@ -67,8 +62,7 @@ class Files:
             "st_mode": stat.S_IFREG | 0o444,
             "st_nlink": 1,
             "st_size": self._sizes[path],
-            **self._owner,
-            **self._times,
+            **self._facts,
         }
 
     def readdir(self, path: str, fh: int) -> Iterable[str]:
@@ -112,13 +106,13 @@ def main() -> None:
     Prints ``READY`` when the folder is mounted, and on standard error a line that begins with
     ``FAILED`` for each file that it could not get.
     """
-    request: Request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    choice, mount_point = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with _watchdog(request.mount_point):
+    with _watchdog(mount_point):
         try:
             mfusepy.FUSE(
-                Files(request.choice),
-                request.mount_point,
+                Files(choice),
+                mount_point,
                 foreground=True,
                 fsname="mnist-spark",
                 ro=True,

@@ -16,7 +16,6 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.read import Values
 from mnist_spark.opendatasets import dataframe, export
-from mnist_spark.opendatasets.card import card
 from mnist_spark.opendatasets.choice import Choice
 from mnist_spark.opendatasets.columns import Columns, PlacedPairs
 from mnist_spark.opendatasets.selection import Selection
@@ -52,7 +51,7 @@ class TabularDataset(Choice):
         """What notebooks show. Nothing is downloaded."""
         positions = self._selection.positions()
         facts = {"Rows": f"{len(positions):,} × {len(self._columns.names)} columns"}
-        return card(self, facts, positions)
+        return self._card(facts, positions)
 
     def __len__(self) -> int:
         """Number of rows, from the catalog: nothing is downloaded."""

@@ -23,9 +23,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import MnistSparkError, UsageError
 from mnist_spark.opendatasets.tabular import TabularDataset
-from mnist_spark.pictures.dataset_records import DatasetRecords
-from mnist_spark.pictures.records import Records
-from mnist_spark.pictures.table_records import TableRecords
+from mnist_spark.pictures.records import DatasetRecords, Records, TableRecords
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
 

@@ -11,19 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.opendatasets.png import strip_url
-from mnist_spark.pictures.table_records import TableRecords
+from mnist_spark.pictures.records import TableRecords
 from mnist_spark.table.read import open_table
 from mnist_spark.table.report import write_whole
 from mnist_spark.table.target import Target
-
-if TYPE_CHECKING:
-    from mnist_spark.pictures.records import Records
 
 _STRIP_IMAGES, _PER_ROW = 24, 12
 _DATA_ID = "mnist-spark-last-success"
@@ -114,7 +110,7 @@ def _pictures(table: TableStatus) -> str:
     """A strip of images and the label histogram, read from the table."""
     try:
         target = Target.parse(table.target)
-        records: Records = TableRecords(target, open_table(target))
+        records = TableRecords(target, open_table(target))
         total = len(records.labels)
         if not total:
             return ""

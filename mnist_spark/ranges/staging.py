@@ -6,17 +6,17 @@ executors read of them is compared with what the driver has (:mod:`mnist_spark.r
 
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mnist_spark import progress
+from mnist_spark.download.check import sha256_of
 from mnist_spark.errors import MnistSparkError, os_errors
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
-from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.files import replacing
 from mnist_spark.storage.urls import below, is_url, shown
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ def _stage_local(payload: Path, sha256: str, path: Path) -> str:
 
 def _is_whole(path: Path, size: int, sha256: str) -> bool:
     try:
-        with open(path, "rb") as stream:
-            if path.stat().st_size != size:
-                return False
-            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+        return path.stat().st_size == size and sha256_of(path) == sha256
     except FileNotFoundError:
         return False
 

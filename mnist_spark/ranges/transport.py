@@ -126,7 +126,7 @@ def plan_tasks(
         images, labels = (
             PayloadSlice(
                 places.get(path, path),
-                _range_digest(path, header, records) if checked else None,
+                range_sha256(path, header, records) if checked else None,
             )
             for path, header in (
                 (pair.images, pair.image_header),
@@ -176,7 +176,8 @@ def _with_data(part: PayloadSlice, records: RecordRange) -> PayloadSlice:
     return PayloadSlice(part.path, sha256, data, len(payload))
 
 
-def _range_digest(path: str, header: Header, records: RecordRange) -> str:
+def range_sha256(path: str, header: Header, records: RecordRange) -> str:
+    """Hex SHA-256 of a range's elements in a payload."""
     digest = hashlib.sha256()
     for chunk in _elements(path, header, records):
         digest.update(chunk)

@@ -54,15 +54,9 @@ class TableReport:
 
     def log(self) -> None:
         """Logs what became of the table. An alert can match ``table-failed``."""
-        name = {
-            Outcome.UP_TO_DATE: "table-up-to-date",
-            Outcome.WRITTEN: "table-written",
-            Outcome.WOULD_WRITE: "table-would-be-written",
-            Outcome.FAILED: "table-failed",
-        }[self.outcome]
         failed = self.outcome == Outcome.FAILED
         logs.event(
-            name,
+            f"table-{self.outcome.replace(' ', '-')}",
             logging.ERROR if failed else logging.INFO,
             table=self.table,
             target=self.target,

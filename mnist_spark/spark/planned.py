@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -103,32 +104,20 @@ def _too_large(what: str, limit: int, got: int) -> UsageError:
     )
 
 
-class RowsReader(TaskReader):
-    """Decodes a task into rows, the last of which says who has done it."""
-
-    def decode(self, task: RangeTask) -> Iterator[Any]:
-        """Executor side."""
-        started, last = time.perf_counter(), task.records.stop - 1
-        arrow = self.schema.arrow().append(pa.field(TRACE_COLUMN, pa.string()))
-        for batch in decode_range(task, self.schema):
-            ends = batch.column("index")[-1].as_py() == last
-            done = trace(task.records, started).to_json() if ends else None
-            column = pa.array([None] * (len(batch) - 1) + [done], pa.string())
-            yield pa.RecordBatch.from_arrays([*batch.columns, column], schema=arrow)
+def _traced_rows(task: RangeTask, schema: TableSchema) -> Iterator[pa.RecordBatch]:
+    """Executor side: a task's rows, the last of which says who has decoded them."""
+    started, last = time.perf_counter(), task.records.stop - 1
+    arrow = schema.arrow().append(pa.field(TRACE_COLUMN, pa.string()))
+    for batch in decode_range(task, schema):
+        ends = batch.column("index")[-1].as_py() == last
+        done = trace(task.records, started).to_json() if ends else None
+        column = pa.array([None] * (len(batch) - 1) + [done], pa.string())
+        yield pa.RecordBatch.from_arrays([*batch.columns, column], schema=arrow)
 
 
-class FilesReader(TaskReader):
-    """Has each task write its range into a file of the table."""
-
-    def __init__(
-        self, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool, folder: str
-    ) -> None:
-        super().__init__(tasks, schema, inline=inline)
-        self._folder = folder
-
-    def decode(self, task: RangeTask) -> Iterator[Any]:
-        """Executor side."""
-        yield encode_range(task, self.schema, self._folder).row()
+def _written_file(task: RangeTask, schema: TableSchema, folder: str) -> Iterator[tuple[Any, ...]]:
+    """Executor side: a task's range as a file of the table."""
+    yield encode_range(task, schema, folder).row()
 
 
 class PlannedRows(DataSource):
@@ -146,19 +135,17 @@ class PlannedRows(DataSource):
 
     def reader(self, schema: StructType) -> TaskReader:  # noqa: ARG002 - passed by keyword
         """Driver side."""
-        return RowsReader(self._take_tasks(), self._schema(), inline=self._inline())
+        return self._reader(_traced_rows)
+
+    def _reader(self, decode: Callable[[RangeTask, TableSchema], Iterator[Any]]) -> TaskReader:
+        tasks = from_json(self.options["tasks"])
+        # No longer in the options: every task gets this object too.
+        self.options = {key: text for key, text in self.options.items() if key != "tasks"}
+        inline = self.options["inline"] == "true"
+        return TaskReader(tasks, self._schema(), decode, inline=inline)
 
     def _schema(self) -> TableSchema:
         return TableSchema.from_json(self.options["schema"])
-
-    def _take_tasks(self) -> list[RangeTask]:
-        """The tasks, which are no longer in the options: every task gets this object too."""
-        tasks = from_json(self.options["tasks"])
-        self.options = {key: text for key, text in self.options.items() if key != "tasks"}
-        return tasks
-
-    def _inline(self) -> bool:
-        return self.options["inline"] == "true"
 
 
 class PlannedFiles(PlannedRows):
@@ -175,9 +162,4 @@ class PlannedFiles(PlannedRows):
 
     def reader(self, schema: StructType) -> TaskReader:  # noqa: ARG002 - passed by keyword
         """Driver side."""
-        return FilesReader(
-            self._take_tasks(),
-            self._schema(),
-            inline=self._inline(),
-            folder=self.options["folder"],
-        )
+        return self._reader(partial(_written_file, folder=self.options["folder"]))

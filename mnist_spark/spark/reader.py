@@ -6,7 +6,7 @@ Driver side but for :meth:`TaskReader.read`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql.datasource import DataSourceReader, InputPartition
@@ -24,12 +24,19 @@ READ_OPTIONS = ("layout", "transport", "ranges", "parallelism")
 
 
 class TaskReader(DataSourceReader):
-    """Hands out tasks, a partition each, and decodes them into record batches."""
+    """Hands out tasks, a partition each, and decodes them, by default into record batches."""
 
-    def __init__(self, tasks: Sequence[RangeTask], schema: TableSchema, *, inline: bool) -> None:
-        self._tasks = list(tasks)
+    def __init__(
+        self,
+        tasks: Sequence[RangeTask],
+        schema: TableSchema,
+        decode: Callable[[RangeTask, TableSchema], Iterator[Any]] = decode_range,
+        *,
+        inline: bool,
+    ) -> None:
+        self._tasks, self._schema = list(tasks), schema
+        self._decode = decode
         self._inline = inline
-        self.schema = schema
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_tasks": []}  # else every task would get all of them
@@ -44,11 +51,7 @@ class TaskReader(DataSourceReader):
         # A plan without a task gets a partition of Spark's own; before Spark 4.2 it is None.
         if partition is None or partition.value is None:
             return iter(())
-        return self.decode(from_values(partition.value))
-
-    def decode(self, task: RangeTask) -> Iterator[Any]:
-        """Executor side: the rows of one range."""
-        return decode_range(task, self.schema)
+        return self._decode(from_values(partition.value), self._schema)
 
 
 def plan(

@@ -1,12 +1,13 @@
-"""Files in a table's folder, be it a path or a URL. For executors, and for the driver's probe.
+"""Files: new ones that appear whole, and those in a table's folder, be it a path or a URL.
 
-An OSError from here has no secret in its message.
+An OSError from here has no secret in its message. Executors use all but :func:`replacing`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,28 @@ from typing import IO
 from mnist_spark.errors import TableError
 from mnist_spark.storage.objects import delete, head, names, open_writer, read, sizes
 from mnist_spark.storage.urls import below, is_url
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A new file in the same folder that takes the path when the block ends without an error.
+
+    Its name is ``.<name>.<8 hex digits>.part`` until then. Readers see the old file or the new
+    one, each whole.
+
+    Args:
+        durable: whether the bytes must be on disk before the file has its name.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -119,3 +142,24 @@ def names_in(folder: str) -> list[str]:
         return [path.name for path in Path(folder).iterdir()]
     except FileNotFoundError:
         return []
+
+
+def try_folder(folder: str, mark: str, own: str, token: str) -> str | None:
+    """What is wrong with a table's folder as an executor sees it; None if nothing.
+
+    Args:
+        folder: path or URL.
+        mark: name of the driver's file.
+        own: name of the file to write and remove again.
+        token: what the driver's file holds.
+    """
+    host = socket.gethostname()
+    try:
+        if read_file(folder, mark, len(token) + 1) != token.encode():
+            return f"host {host} sees another folder"
+        with new_file(folder, own) as stream:
+            stream.write(b"")
+        remove_file(folder, own)
+    except (TableError, OSError) as error:
+        return f"host {host}: {getattr(error, 'got', None) or error}"
+    return None

@@ -56,7 +56,7 @@ class DeltaReader(TableReader):
         with engine_errors(self._target):
             files, deletions = self._logged, self._deletions
         if "split" not in self.partitioned_by or len(deletions) or files["num_records"].null_count:
-            return {split: extent.rows for split, extent in self.extents().items()}
+            return super().rows()
         counts: dict[str, int] = {}
         for partition, n in zip(files["partition"], files["num_records"], strict=True):
             split = str(partition["split"])

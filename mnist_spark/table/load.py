@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from mnist_spark.decode.table_rows import Bytes, Place
 from mnist_spark.errors import TableError, UsageError, nearest
-from mnist_spark.ranges.plan import RecordRange
-from mnist_spark.table.pixels import PixelColumns
+from mnist_spark.table.images import ImageTable
 from mnist_spark.table.read import open_table
-from mnist_spark.table.reader import TableReader
 from mnist_spark.table.target import Target
+
+Bytes = npt.NDArray[np.uint8]
 
 _WINDOW_RECORDS = 1 << 16
 """Records that an iterator reads at a time: about a row group of Parquet."""
@@ -82,75 +79,24 @@ class _Rows:
     """Records ``start`` up to ``stop`` of a split."""
 
     target: Target
-    table: TableReader
-    columns: PixelColumns
+    table: ImageTable
     split: str
     start: int
     stop: int
 
     def read(self, start: int, stop: int) -> tuple[Bytes, Bytes]:
-        count = stop - start
-        images = np.empty((count, *self.columns.image_shape), np.uint8)
-        flat = images.reshape(count, math.prod(self.columns.image_shape))
-        labels = np.empty(count, np.uint8)
-        found = np.zeros(count, np.int64)
-
-        def place(rows: pa.RecordBatch) -> Bytes:
-            at = _places(rows, start)
-            if at[0] >= 0 and at[-1] < count and _in_order(at):
-                return flat[at[0] : at[-1] + 1]
-            return np.empty((len(at), flat.shape[1]), np.uint8)
-
-        for read, pixels in self._read(start, stop, place):
-            places = _places(read, start)
-            inside = (places >= 0) & (places < count)
-            at = places[inside]
-            if not len(at):
-                continue
-            rows = read if inside.all() else read.filter(pa.array(inside))
-            found += np.bincount(at, minlength=count)
-            labels[at] = self.columns.values(rows.column("label"))
-            if pixels is None:
-                values = self.columns.images(rows)
-            elif np.may_share_memory(pixels, flat):
-                continue
-            else:
-                values = pixels if inside.all() else pixels[inside]
-            # A slice is faster than single places, and rows almost always lie in order.
-            flat[slice(at[0], at[-1] + 1) if _in_order(at) else at] = values
-        if not (found == 1).all():
-            record = int(np.flatnonzero(found != 1)[0])
+        found = self.table.read(self.split, start, stop)
+        if not (found.rows == 1).all():
+            record = int(np.flatnonzero(found.rows != 1)[0])
             raise TableError(
                 "the table does not have each record once",
                 file=self.target,
                 record_range=f"{self.split}[{start + record}:{start + record + 1}]",
                 expected="1 row",
-                got=f"{found[record]} rows",
+                got=f"{found.rows[record]} rows",
                 hint="mnist-spark verify tells what is wrong",
             )
-        return images, labels
-
-    def _read(
-        self, start: int, stop: int, place: Place
-    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
-        """As :meth:`TableFiles.images`, from a disk; else through the table's engine."""
-        columns, pixels = ["label", "index"], self.columns.names
-        files = None if self.target.local is None else self.table.files()
-        if files is not None and start < stop:
-            yield from files.images(RecordRange(self.split, start, stop), pixels, columns, place)
-        elif files is None:
-            for batch in self.table.batches(self.split, start, stop, [*columns, *pixels]):
-                yield batch, None
-
-
-def _places(rows: pa.RecordBatch, start: int) -> npt.NDArray[np.int64]:
-    """Where rows belong in a result that begins with record ``start``."""
-    index: npt.NDArray[np.int64] = rows.column("index").to_numpy(zero_copy_only=False)
-    return index.astype(np.int64) - start
-
-
-def _in_order(places: npt.NDArray[np.int64]) -> bool:
-    return bool((np.diff(places) == 1).all())
+        return found.images.reshape(-1, *self.table.image_shape), found.labels[:, 0]
 
 
 def _open(
@@ -180,4 +126,4 @@ def _open(
         raise UsageError("shard", expected="(rank, world_size), 0 <= rank < world_size", got=shard)
     count = rows[split]
     start, stop = count * rank // world_size, count * (rank + 1) // world_size
-    return _Rows(place, table, PixelColumns(place, table), split, start, stop)
+    return _Rows(place, ImageTable(place, table), split, start, stop)

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.acero import AggregateNodeOptions, Declaration, ProjectNodeOptions, ScanNodeOptions
 from pyarrow.fs import LocalFileSystem
 
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.table import parquet
-from mnist_spark.table.reader import Extent, FileFault, TableReader, engine_errors
+from mnist_spark.table.reader import Extent, TableReader, engine_errors
 from mnist_spark.table.target import Target
 
 
@@ -39,14 +41,10 @@ class ParquetReader(TableReader):
             )
         self.schema = self._data.schema
 
-    def faults(self) -> list[FileFault]:
-        """None: a Parquet table has no log. Files that are damaged fail to be read."""
-        return []
-
     def rows(self) -> dict[str, int]:
         """From the files' footers if the split is a folder."""
         if not self.partitioned_by:
-            return {split: extent.rows for split, extent in self.extents().items()}
+            return super().rows()
         counts: dict[str, int] = {}
         with engine_errors(self._target):
             for file in self._data.get_fragments():
@@ -55,13 +53,25 @@ class ParquetReader(TableReader):
         return counts
 
     def extents(self) -> dict[str, Extent]:
-        """Batch by batch."""
-        found: dict[str, Extent] = {}
+        """One aggregation, batch by batch."""
+        text = pc.field("split").cast(pa.string())  # flat files may have it as a dictionary
+        wanted: list[Any] = [
+            ("index", f"hash_{name}", None, name) for name in ("min", "max", "count")
+        ]
+        wanted.append(([], "hash_count_all", None, "rows"))
+        plan = (
+            ("scan", ScanNodeOptions(self._data, columns=["split", "index"])),
+            ("project", ProjectNodeOptions([text, pc.field("index")], ["split", "index"])),
+            ("aggregate", AggregateNodeOptions(wanted, ["split"])),
+        )
         with engine_errors(self._target):
-            for batch in self._data.to_batches(columns=["split", "index"]):
-                for split, extent in _extents_of_batch(batch).items():
-                    found[split] = _merged(found[split], extent) if split in found else extent
-        return found
+            found = Declaration.from_sequence([Declaration(*step) for step in plan]).to_table()
+        return {
+            str(row["split"]): Extent(
+                row["rows"], row["min"], row["max"], row["rows"] - row["count"]
+            )
+            for row in found.to_pylist()
+        }
 
     def batches(
         self, split: str, start: int, stop: int, columns: Sequence[str]
@@ -77,20 +87,3 @@ class ParquetReader(TableReader):
             for file in self._data.get_fragments()
         ]
         return TableFiles(self._target.text, self.schema, files)
-
-
-def _extents_of_batch(batch: pa.RecordBatch) -> dict[str, Extent]:
-    found = {}
-    columns = pa.table({"split": batch["split"].cast(pa.string()), "index": batch["index"]})
-    wanted: Any = [("index", "min"), ("index", "max"), ("index", "count"), ([], "count_all")]
-    for row in columns.group_by("split").aggregate(wanted).to_pylist():
-        rows = row["count_all"]
-        low, high = row["index_min"], row["index_max"]
-        found[str(row["split"])] = Extent(rows, low, high, rows - row["index_count"])
-    return found
-
-
-def _merged(a: Extent, b: Extent) -> Extent:
-    low = min((x.low for x in (a, b) if x.low is not None), default=None)
-    high = max((x.high for x in (a, b) if x.high is not None), default=None)
-    return Extent(a.rows + b.rows, low, high, a.nulls + b.nulls)

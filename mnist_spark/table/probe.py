@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from mnist_spark.decode.probe import try_folder
 from mnist_spark.errors import TableError
 from mnist_spark.spark import executors, session
-from mnist_spark.storage.files import new_file, remove_file
+from mnist_spark.storage.files import new_file, remove_file, try_folder
 from mnist_spark.storage.urls import is_url
 
 if TYPE_CHECKING:

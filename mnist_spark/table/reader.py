@@ -59,13 +59,13 @@ class TableReader(ABC):
     schema: pa.Schema
     partitioned_by: Sequence[str]
 
-    @abstractmethod
     def faults(self) -> list[FileFault]:
-        """Data files that are missing or of another size than was logged."""
+        """Data files that are missing or of another size than was logged, if there is a log."""
+        return []
 
-    @abstractmethod
     def rows(self) -> dict[str, int]:
         """Rows per value of ``split``, from statistics where there are any."""
+        return {split: extent.rows for split, extent in self.extents().items()}
 
     @abstractmethod
     def extents(self) -> dict[str, Extent]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.errors import MnistSparkError, os_errors
-from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.files import replacing
 
 
 @dataclass(frozen=True)

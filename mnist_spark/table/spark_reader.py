@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mnist_spark.errors import TableError
-from mnist_spark.table.reader import Extent, FileFault, TableReader, engine_errors
+from mnist_spark.table.reader import Extent, TableReader, engine_errors
 from mnist_spark.table.target import Target
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ class SparkReader(TableReader):
             read = spark.read.format("delta").option("versionAsOf", self.version)
             self._frame = read.table(target.text) if target.is_name else read.load(target.text)
             self.schema = to_arrow_schema(self._frame.schema)
-
-    def faults(self) -> list[FileFault]:
-        """None: Spark doesn't tell. :meth:`rows` touches every file."""
-        return []
-
-    def rows(self) -> dict[str, int]:
-        """From the column ``index``."""
-        return {split: extent.rows for split, extent in self.extents().items()}
 
     def extents(self) -> dict[str, Extent]:
         """One aggregation."""

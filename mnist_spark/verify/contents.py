@@ -27,8 +27,8 @@ from mnist_spark.errors import MnistSparkError, TableError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.read import iter_records
 from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.transport import range_sha256
 from mnist_spark.table.reader import TableReader
-from mnist_spark.table.target import Target
 from mnist_spark.verify import distributed
 from mnist_spark.verify.expected import ROLES, Expected, ExpectedSplit
 from mnist_spark.verify.findings import FIRST, Findings, Problem, What
@@ -53,7 +53,6 @@ class Contents:
         executors: whose executors rebuild the windows; None: this process does.
     """
 
-    target: Target
     table: TableReader
     expected: Expected
     inputs: Inputs
@@ -83,43 +82,40 @@ class Contents:
 
     def _digest(self, split: ExpectedSplit) -> tuple[dict[str, str], list[RecordRange]]:
         """SHA-256 by role, and the ranges that may differ from the source."""
-        with progress.bar("verifying", split.records, "rows") as bar:
-            return self._digest_windows(split, bar)
-
-    def _digest_windows(
-        self, split: ExpectedSplit, bar: tqdm[NoReturn]
-    ) -> tuple[dict[str, str], list[RecordRange]]:
         ranges = list(windows(split, self.expected.schema))
         files = None if self.executors is None else self.table.files()
-        if self.executors is not None and files is None:
-            self.findings.notes.append(
-                f"{split.name}: rebuilt by this process, as executors cannot read such a table"
+        with progress.bar("verifying", split.records, "rows") as bar:
+            if self.executors is None or files is None:
+                if self.executors is not None:
+                    why = "rebuilt by this process, as executors cannot read such a table"
+                    self.findings.notes.append(f"{split.name}: {why}")
+                return _digest(split, self._rebuilt_here(ranges, bar)), ranges
+            payloads = self._payloads(split)
+            both = payloads.keys() == split.headers.keys()
+            expected = self.expected
+            rebuilt = distributed.rebuild_all(
+                self.executors,
+                files,
+                ranges,
+                expected.schema,
+                expected.classes,
+                self.findings,
+                with_bytes=not both,
+                advance=bar.update,
             )
-        if self.executors is None or files is None:
-            return _digest(split, self._here(ranges, bar)), ranges
-        payloads = self._payloads(split)
-        both = payloads.keys() == split.headers.keys()
-        rebuilt = distributed.rebuild_all(
-            self.executors,
-            files,
-            ranges,
-            self.expected.schema,
-            self.expected.classes,
-            with_bytes=not both,
-            advance=bar.update,
-        )
-        if not both:
-            return _digest(split, self._noted(rebuilt)), ranges
-        suspects, right = [], dict(split.sha256)
-        for records, window in zip(ranges, rebuilt, strict=True):
-            self.findings.extend(window.problems)
-            for role, path in payloads.items():
-                if window.sha256[role] != _range_sha256(path, records):
-                    right.pop(role, None)
-                    suspects.append(records)
-        return right, list(dict.fromkeys(suspects))
+            if not both:
+                parts = ((window.images, window.labels) for window in rebuilt)
+                return _digest(split, parts), ranges
+            suspects, right = [], dict(split.sha256)
+            for records, window in zip(ranges, rebuilt, strict=True):
+                for role, path in payloads.items():
+                    sha256 = range_sha256(str(path), split.headers[role], records)
+                    if window.sha256[role] != sha256:
+                        right.pop(role, None)
+                        suspects.append(records)
+            return right, list(dict.fromkeys(suspects))
 
-    def _here(
+    def _rebuilt_here(
         self, ranges: Sequence[RecordRange], bar: tqdm[NoReturn]
     ) -> Iterator[tuple[Buffer, Buffer]]:
         for records in ranges:
@@ -127,11 +123,6 @@ class Contents:
             yield window.images.data, window.labels.data
             del window
             bar.update(records.records)
-
-    def _noted(self, rebuilt: Iterator[distributed.Rebuilt]) -> Iterator[tuple[Buffer, Buffer]]:
-        for window in rebuilt:
-            self.findings.extend(window.problems)
-            yield window.images, window.labels
 
     def _payloads(self, split: ExpectedSplit) -> dict[str, Path]:
         """The source's, as far as they are at hand."""
@@ -166,16 +157,6 @@ def _digest(split: ExpectedSplit, parts: Iterable[tuple[Buffer, Buffer]]) -> dic
         digests["labels"].update(labels)
         del images, labels  # else there would be two windows at a time
     return {role: digest.hexdigest() for role, digest in digests.items()}
-
-
-def _range_sha256(path: Path, records: RecordRange) -> str:
-    """Of a payload's elements."""
-    digest = hashlib.sha256()
-    stream, header = idx.open_payload(path)
-    with stream:
-        for _, chunk in iter_records(stream, header, path, records.start, records.stop):
-            digest.update(chunk.data)
-    return digest.hexdigest()
 
 
 def windows(split: ExpectedSplit, schema: TableSchema) -> Iterator[RecordRange]:

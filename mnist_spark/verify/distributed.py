@@ -16,7 +16,7 @@ from mnist_spark.catalog.schema import TableSchema
 from mnist_spark.decode.table_rows import TableFiles
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.spark import executors, failures, session
-from mnist_spark.verify.findings import Problem, What
+from mnist_spark.verify.findings import Findings, Problem, What
 from mnist_spark.verify.rebuild import WINDOW, rebuild_window
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class Rebuilt(NamedTuple):
     """
 
     sha256: dict[str, str]
-    problems: list[Problem]
     images: bytes
     labels: bytes
 
@@ -45,6 +44,7 @@ def rebuild_all(
     ranges: Sequence[RecordRange],
     schema: TableSchema,
     classes: range,
+    findings: Findings,
     *,
     with_bytes: bool,
     advance: Callable[[int], object] = lambda _: None,
@@ -53,6 +53,7 @@ def rebuild_all(
 
     Args:
         classes: the labels that there may be.
+        findings: get what is wrong with the rows.
         with_bytes: whether the rebuilt bytes shall come along.
         advance: told how many records have been rebuilt since.
 
@@ -79,7 +80,7 @@ def rebuild_all(
         except PySparkException as error:
             raise failures.from_spark(error) from error
         for of_images, of_labels, problems, images, labels in rows:
+            findings.extend(Problem(What(what), *rest) for what, *rest in json.loads(problems))
             sha256 = {"images": of_images, "labels": of_labels}
-            found = [Problem(What(what), *rest) for what, *rest in json.loads(problems)]
-            yield Rebuilt(sha256, found, bytes(images), bytes(labels))
+            yield Rebuilt(sha256, bytes(images), bytes(labels))
         advance(sum(records.records for records in wave))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mnist_spark.decode.window import NAMED, Fault
 from mnist_spark.table.report import Report
 
-FIRST = 5
+FIRST = NAMED
 """Findings of one kind and split that are told one by one; the rest is counted."""
 
 
@@ -27,10 +28,10 @@ class What(StrEnum):
     INDEX = "index outside the split"
     MISSING = "missing record"
     DUPLICATE = "rows of one record"
-    NULL = "null"
-    SIZE = "size of the image"
-    PIXEL_RANGE = "pixel outside the bytes"
-    LABEL_RANGE = "label outside the classes"
+    NULL = Fault.NULL
+    SIZE = Fault.SIZE
+    PIXEL_RANGE = Fault.PIXEL_RANGE
+    LABEL_RANGE = Fault.LABEL_RANGE
     DIGEST = "SHA-256 of the rebuilt payload"
     PIXEL = "pixel differs from the source"
     LABEL = "label differs from the source"

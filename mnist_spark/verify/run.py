@@ -61,7 +61,7 @@ def verify(
     if deep and usable:
         inputs = Inputs.chosen(source, cache)
         executors = spark if table.engine != "spark" else None
-        contents = Contents(place, table, expected, inputs, findings, executors)
+        contents = Contents(table, expected, inputs, findings, executors)
         for split in expected.splits:
             if rows.get(split.name) != 0:
                 sha256[split.name] = contents.check(split)

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from mnist_spark.decode.probe import try_folder
 from mnist_spark.decode.trace import TaskTrace, trace
 from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.storage.files import try_folder
 from tests.support.faults import read_only
 
 RECORDS = RecordRange("train", 3, 9)

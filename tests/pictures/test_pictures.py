@@ -75,7 +75,7 @@ def test_the_layout_image_says_its_shape(tmp_path):
 
 def test_records_that_are_far_apart(tabular, tmp_path, monkeypatch):
     """Read in several goes, they come in the order in which they were asked for."""
-    monkeypatch.setattr("mnist_spark.pictures.table_records._GAP_RECORDS", 10)
+    monkeypatch.setattr("mnist_spark.pictures.records._WINDOW_RECORDS", 10)
     images, labels = tabular.to_numpy()
     records = open_records(written(tabular, "columns", "parquet", tmp_path / "t"))
     places = np.random.default_rng(0).permutation(340)[:30]

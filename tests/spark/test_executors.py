@@ -25,7 +25,6 @@ import mnist_spark
 from mnist_spark.catalog.schema import Layout, table_schema
 from mnist_spark.decode.batches import decode_range
 from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.decode.probe import try_folder
 from mnist_spark.errors import IdxError, SparkError
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import RecordRange
@@ -34,6 +33,7 @@ from mnist_spark.ranges.transport import carry, plan_tasks
 from mnist_spark.spark import executors, failures
 from mnist_spark.spark.formats import IdxDataSource, MnistDataSource
 from mnist_spark.spark.planned import TRACE_COLUMN, PlannedFiles, PlannedRows
+from mnist_spark.storage.files import try_folder
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
 from mnist_spark.verify.rebuild import rebuild_window

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnist_spark.errors import TableError
-from mnist_spark.storage.files import new_file
-from mnist_spark.storage.replacing import replacing
+from mnist_spark.storage.files import new_file, replacing
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 from mnist_spark.catalog.schema import Layout, TableSchema, label_type, table_schema
 from mnist_spark.decode.table_rows import TableFile, TableFiles
 from mnist_spark.errors import TableError
-from mnist_spark.idx.format import Header
+from mnist_spark.idx.format import Header, read_header
 from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.transport import range_sha256
 from mnist_spark.verify import Problem, SplitReport, VerifyReport, What, contents, verify
 from mnist_spark.verify.expected import ExpectedSplit
 from mnist_spark.verify.findings import Findings
@@ -435,7 +437,8 @@ def test_digest_of_a_range(tmp_path):
     path = tmp_path / "images.idx"
     path.write_bytes(TINY["train"][0])
     wanted = hashlib.sha256(TINY["train"][0][16 + 12 : 16 + 30]).hexdigest()
-    assert contents._range_sha256(path, RecordRange("train", 2, 5)) == wanted
+    header = read_header(io.BytesIO(TINY["train"][0]), path)
+    assert range_sha256(str(path), header, RecordRange("train", 2, 5)) == wanted
 
 
 def test_files_that_are_not_as_the_log_says(tiny, tmp_path):
