@@ -122,17 +122,15 @@ class RecordWindow:
         if not len(index):
             return
         self.rows += np.bincount(index - self.records.start, minlength=len(self.rows))
-        # Asking the batch for each of 787 columns by name would take longer than reading them.
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         for place, name in enumerate(self._labels):
-            self._put_labels(index, columns[name], name, place)
+            self._put_labels(index, batch.column(name), name, place)
         if pixels is not None:
             if not np.may_share_memory(pixels, self.images):
                 self._put_pixels(index, pixels if inside.all() else pixels[inside])
-        elif "image" in columns:
-            self._put_images(index, columns["image"])
+        elif "image" in self._pixels:
+            self._put_images(index, batch.column("image"))
         else:
-            self._put_columns(index, [columns[name] for name in self._pixels])
+            self._put_columns(index, [batch.column(name) for name in self._pixels])
 
     def _put_labels(self, index: Numbers, column: pa.Array, name: str, place: int) -> None:
         self._note_nulls(column, index, name)
