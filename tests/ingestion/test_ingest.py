@@ -12,7 +12,16 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark import ingest
-from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
+from mnist_spark.errors import (
+    DownloadError,
+    IdxError,
+    IntegrityError,
+    SparkError,
+    TableError,
+    UsageError,
+)
+from mnist_spark.verify import verify
+from tests.cluster.standalone import PYTHON
 from tests.support.sessions import has_delta
 from tests.support.tables import dataset_of
 
@@ -81,6 +90,9 @@ def test_real_data_as_a_delta_table(spark, real_data, tmp_path, name):
     assert len(digests) == 4
     assert metadata.description is not None
     assert metadata.description.startswith({"mnist": "MNIST", "fashion-mnist": "Fashion"}[name])
+    verified = verify(target, cache=tmp_path / "none")
+    assert verified.ok, verified.summary()
+    assert {d for split in verified.splits.values() for d in split.sha256.values()} == digests
     # Spark sees the same.
     frame = spark.read.format("delta").load(str(target))
     assert frame.groupBy("split").count().orderBy("split").collect() == [
@@ -294,6 +306,14 @@ def test_one_split(spark, tiny, tmp_path, writer, table_format):
     assert report.rows == {"train": 3000}
     assert len(read(target, "train", table_format)) == 3000
     assert len(read(target, "test", table_format)) == 500
+
+
+def test_executors_without_the_libraries(spark, narrow, tmp_path, monkeypatch):
+    """Their Python is the one below the virtual environment."""
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", str(PYTHON))
+    with pytest.raises(SparkError, match="expected numpy and pyarrow, got ModuleNotFoundError.*"
+                       "PYSPARK_PYTHON"):  # fmt: skip
+        ingest(narrow.description, target=tmp_path / "t", cache=narrow.cache, spark=spark)
 
 
 def test_wrong_words_list_the_right_ones(spark, tiny, tmp_path):

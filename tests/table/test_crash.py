@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +145,7 @@ def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
 
 
 COMMIT_FOREVER = """
-import itertools, sys
+import itertools, os, sys
 from pathlib import Path
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.download.inputs import Inputs
@@ -157,32 +158,45 @@ from mnist_spark.table.target import Target
 
 path, cache, *descriptions = sys.argv[1:]
 Path(path).mkdir(exist_ok=True)
-work = []
-for found in map(catalog.find, descriptions):
-    splits = prepare(found, found.select(), Inputs(None, Path(cache)))
-    schema = catalog_schema(found, Layout.BINARY)
-    place = Target.parse(path)
-    job = WriteJob(target=place, dataset=found, schema=schema, splits=splits, parallelism=1)
-    work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
-print("ready", flush=True)
-for job, files in itertools.cycle(work):
-    delta_columnar.commit(job, files)
+
+def run():
+    work = []
+    for found in map(catalog.find, descriptions):
+        splits = prepare(found, found.select(), Inputs(None, Path(cache)))
+        schema = catalog_schema(found, Layout.BINARY)
+        place = Target.parse(path)
+        job = WriteJob(target=place, dataset=found, schema=schema, splits=splits, parallelism=1)
+        work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
+    print(os.getpid(), flush=True)
+    for job, files in itertools.cycle(work):
+        delta_columnar.commit(job, files)
+
+for _ in sys.stdin:
+    process = os.fork()  # of what has imported everything, and done nothing yet
+    if not process:
+        run()
+    os.waitpid(process, 0)
+    print("dead", flush=True)
 """
 
 
 def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
     """The driver's last step again and again, without the Spark that it doesn't need."""
     path, dice, seen = tmp_path / "t", random.Random(), set()
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMIT_FOREVER, path, tiny.cache, tiny.description, toml(other)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
     for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMIT_FOREVER, path, tiny.cache, tiny.description, toml(other)],
-            stdout=subprocess.PIPE,
-        )
-        with process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(dice.uniform(0, 0.3))
-            process.kill()
+        print(file=process.stdin, flush=True)
+        victim = int(process.stdout.readline())
+        time.sleep(dice.uniform(0, 0.3))
+        os.kill(victim, signal.SIGKILL)
+        assert process.stdout.readline() == "dead\n"
         if not (path / "_delta_log" / f"{0:020}.json").exists():
             continue
         rows = dataset_of(path).count_rows()
@@ -190,6 +204,7 @@ def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
         if rows:
             assert holds(path, tiny.dataset) or holds(path, other)
         seen.add(DeltaTable(str(path)).version())
+    process.communicate()
     assert len(seen) > 2
     write(tiny.dataset, path)
     assert holds(path, tiny.dataset)
@@ -197,16 +212,13 @@ def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
     assert on_disk(path) == in_table(path)
 
 
-@pytest.mark.parametrize("moment", ["completing", "random"])
-def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path, moment):
+def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path):
+    """All is written, and is to be put in place (at any moment: ``test_parquet_place.py``)."""
     (driver,), path = drivers.take(1), tmp_path / "lake" / "t"
     order = {"target": path, "cache": tiny.cache, "layout": "binary", "format": "parquet"}
     driver.ingest(dataset=tiny.description, **order)
     driver.start(dataset=toml(other), forever=True, **order)
-    if moment == "completing":
-        until(lambda: list(path.parent.glob(".t.*.tmp/_mnist_spark.json")), "metadata", pause=0)
-    else:
-        time.sleep(random.uniform(0, 1.5))
+    until(lambda: list(path.parent.glob(".t.*.tmp/_mnist_spark.json")), "metadata", pause=0)
     driver.kill()
 
     found = normal(by_pyarrow_folder(path))
