@@ -54,9 +54,8 @@ def with_another_version(cluster, bucket) -> Iterator[Site]:
             elif name.startswith("mnist_spark/decode/"):
                 data = b"raise RuntimeError('of the other version')"
             copy.writestr(name, data)
-    site = standalone(
-        cluster, "another", conf=f"--py-files {old}", python_path=cluster.cloud_python_path
-    )
+    path = f"{cluster.cloud_python_path}:{SITE_PACKAGES}"  # the latter for the planner
+    site = standalone(cluster, "another", conf=f"--py-files {old}", python_path=path)
     yield site
     site.close()
 

@@ -17,7 +17,6 @@ from mnist_spark.errors import (
     IdxError,
     IntegrityError,
     SparkError,
-    TableError,
     UsageError,
 )
 from mnist_spark.verify import verify
@@ -230,60 +229,6 @@ def test_bad_input_leaves_the_old_table(
     assert "sample" in str(caught.value)
     assert DeltaTable(target).version() == 1
     assert dataset_of(target).to_table().sort_by("index") == before
-
-
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-@pytest.mark.parametrize("table_format", ["delta", "parquet"])
-def test_another_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer, table_format):
-    target = tmp_path / "table"
-    options = {
-        "target": target,
-        "cache": tiny.cache,
-        "writer": writer,
-        "format": table_format,
-        "spark": spark,
-    }
-    ingest(tiny.description, layout="binary", **options)
-    with pytest.raises(
-        TableError, match="layout array, got dataset sample, layout binary.*--force"
-    ):
-        ingest(tiny.description, layout="array", **options)
-    assert read(target, "test", table_format)["image"].type == pa.binary()
-    ingest(tiny.description, layout="array", force=True, **options)
-    assert pa.types.is_list(read(target, "test", table_format)["image"].type)
-    assert len(read(target, "train", table_format)) == 3000
-
-
-@pytest.mark.parametrize("writer", ["auto", "spark"])
-def test_a_foreign_delta_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer):
-    target = str(tmp_path / "table")
-    spark.range(5).write.format("delta").save(target)
-    options = {"target": target, "cache": tiny.cache, "writer": writer, "spark": spark}
-    with pytest.raises(TableError, match="did not make.*--force"):
-        ingest(tiny.description, layout="binary", **options)
-    assert spark.read.format("delta").load(target).count() == 5
-    ingest(tiny.description, layout="binary", force=True, **options)
-    assert len(read(target, "test")) == 500
-    assert spark.read.format("delta").option("versionAsOf", 0).load(target).count() == 5
-
-
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-@pytest.mark.parametrize("table_format", ["delta", "parquet"])
-def test_a_folder_that_is_no_table_is_never_touched(spark, tiny, tmp_path, writer, table_format):
-    target = tmp_path / "home"
-    target.mkdir()
-    (target / "thesis.txt").write_text("years of work")
-    with pytest.raises(TableError, match="not a (Delta|Parquet) table"):
-        ingest(
-            tiny.description,
-            target=target,
-            cache=tiny.cache,
-            writer=writer,
-            format=table_format,
-            force=True,
-            spark=spark,
-        )
-    assert [f.name for f in target.rglob("*")] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])

@@ -5,22 +5,30 @@ Processes die by SIGKILL, disks are full because they are small, and nothing is 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
+from mnist_spark.table import delta_columnar
+from mnist_spark.table.job import WriteJob
+from mnist_spark.table.target import Target
+from tests.support.forks import forked
 from tests.support.processes import until
 from tests.support.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
@@ -144,59 +152,31 @@ def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
     assert not left & in_table(path)
 
 
-COMMIT_FOREVER = """
-import itertools, os, sys
-from pathlib import Path
-from mnist_spark.catalog import dataset as catalog
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
-from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.table import delta_columnar
-from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
-
-path, cache, *descriptions = sys.argv[1:]
-Path(path).mkdir(exist_ok=True)
-
-def run():
+def commit_for_ever(pipe: Connection, path: Path, cache: Path, descriptions: list[str]) -> None:
+    path.mkdir(exist_ok=True)
     work = []
     for found in map(catalog.find, descriptions):
-        splits = prepare(found, found.select(), Inputs(None, Path(cache)))
-        schema = catalog_schema(found, Layout.BINARY)
-        place = Target.parse(path)
-        job = WriteJob(target=place, dataset=found, schema=schema, splits=splits, parallelism=1)
-        work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
-    print(os.getpid(), flush=True)
+        job = WriteJob(
+            target=Target.parse(str(path)),
+            dataset=found,
+            schema=catalog_schema(found, Layout.BINARY),
+            splits=prepare(found, found.select(), Inputs(None, cache)),
+            parallelism=1,
+        )
+        work.append((job, [encode_range(task, job.schema, str(path)) for task in job.tasks]))
+    pipe.send("ready")
     for job, files in itertools.cycle(work):
         delta_columnar.commit(job, files)
-
-for _ in sys.stdin:
-    process = os.fork()  # of what has imported everything, and done nothing yet
-    if not process:
-        run()
-    os.waitpid(process, 0)
-    print("dead", flush=True)
-"""
 
 
 def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
     """The driver's last step again and again, without the Spark that it doesn't need."""
     path, dice, seen = tmp_path / "t", random.Random(), set()
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMIT_FOREVER, path, tiny.cache, tiny.description, toml(other)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
     for _ in range(8):
-        print(file=process.stdin, flush=True)
-        victim = int(process.stdout.readline())
-        time.sleep(dice.uniform(0, 0.3))
-        os.kill(victim, signal.SIGKILL)
-        assert process.stdout.readline() == "dead\n"
+        arguments = path, tiny.cache, [tiny.description, toml(other)]
+        with forked(commit_for_ever, *arguments) as (_, pipe):
+            assert pipe.recv() == "ready"
+            time.sleep(dice.uniform(0, 0.3))
         if not (path / "_delta_log" / f"{0:020}.json").exists():
             continue
         rows = dataset_of(path).count_rows()
@@ -204,7 +184,6 @@ def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
         if rows:
             assert holds(path, tiny.dataset) or holds(path, other)
         seen.add(DeltaTable(str(path)).version())
-    process.communicate()
     assert len(seen) > 2
     write(tiny.dataset, path)
     assert holds(path, tiny.dataset)
