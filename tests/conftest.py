@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -21,6 +22,9 @@ from tests.support.outcomes import TABLE
 from tests.support.servers import free_port, running
 
 pytest_plugins = ["tests.support.s3", "tests.support.sessions", "tests.support.serverless"]
+
+# Imports and collected tests stay until the end: to search them for garbage takes seconds.
+gc.disable()
 
 # No timing on shared machines; the same examples every time where a red run must be repeatable.
 settings.register_profile("local", deadline=None, max_examples=60)
@@ -67,6 +71,7 @@ LONG = {
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
     "tests/deploy/test_airflow.py::test_failure_is_a_failure",
     "tests/deploy/test_airflow.py::test_run",
+    "tests/jobs/test_notebooks.py::test_databricks[spark]",
     "tests/jobs/test_notebooks.py::test_quickstart",
 }
 
@@ -105,12 +110,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         places = {name, name.split("::")[0], "/".join(name.split("/")[:2]) + "/"}
         if not SPARK_FIXTURES.isdisjoint(fixtures) or not places.isdisjoint(SPARK_PLACES):
             item.add_marker("spark")
-        if name in LONG:
+        if not LONG.isdisjoint((name, item.nodeid)):
             item.add_marker("long")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """One archive of Java classes for all JVMs of the tests."""
+    """Garbage is collected again. One archive of Java classes for all JVMs of the tests."""
+    gc.freeze()
+    gc.enable()
     needed = any(item.get_closest_marker("spark") for item in session.items)
     if needed and not session.config.option.collectonly:
         jvm.use_archive()

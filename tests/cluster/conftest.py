@@ -12,14 +12,13 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
 from tests.cluster.standalone import PYTHON, Cluster, can_hide, numpy_and_pyarrow
-from tests.support.jvm import QUICK
+from tests.support import jvm
 from tests.support.processes import Driver
 
 EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
     " --conf spark.executor.cores=1 --conf spark.cores.max=2 --conf spark.executor.memory=1g"
     " --conf spark.databricks.delta.snapshotPartitions=2"
-    f" --conf 'spark.executor.extraJavaOptions={' '.join(QUICK)}'"
     # A job begins when both executors are there, else the first one may do all of it.
     " --conf spark.scheduler.minRegisteredResourcesRatio=1.0"
     " --conf spark.scheduler.maxRegisteredResourcesWaitingTime=60s"
@@ -27,6 +26,11 @@ EXECUTORS = (
     " --conf spark.speculation=true --conf spark.speculation.quantile=0.5"
     " --conf spark.speculation.multiplier=2 --conf spark.speculation.minTaskRuntime=2s"
 )
+
+
+def executors(java_options: str) -> str:
+    """The options of an application, whose executors start as quickly as its driver."""
+    return f"{EXECUTORS} --conf 'spark.executor.extraJavaOptions={java_options}'"
 
 
 @dataclass
@@ -91,7 +95,8 @@ def standalone(
         return Driver(
             cluster.driver_only / f"{name}{len(list(cluster.driver_only.iterdir()))}",
             cluster.master,
-            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={path} {conf}",
+            conf=f"{executors(cluster.java_options)}"
+            f" --conf spark.executorEnv.PYTHONPATH={path} {conf}",
             environment={"PYSPARK_PYTHON": python},
         )
 
@@ -115,7 +120,8 @@ def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
         return Driver(
             home / "driver",
             "local-cluster[2,1,1024]",
-            conf=f"{EXECUTORS} --conf spark.executorEnv.PYTHONPATH={libraries}",
+            conf=f"{executors(jvm.options(jvm.archive()))}"
+            f" --conf spark.executorEnv.PYTHONPATH={libraries}",
             environment={"PYSPARK_PYTHON": str(PYTHON)},
         )
 
@@ -140,7 +146,7 @@ def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
 @pytest.fixture(scope="session")
 def on_connect(cluster: Cluster) -> Iterator[Site]:
     """A Connect server on the standalone cluster, which sees as little as its executors."""
-    server, url = cluster.start_connect_server(EXECUTORS)
+    server, url = cluster.start_connect_server(executors(cluster.java_options))
     site = Site(
         "connect",
         cluster.shared,

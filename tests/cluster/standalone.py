@@ -22,7 +22,7 @@ import pyspark
 
 from mnist_spark.spark import session
 from mnist_spark.spark.java import find_java
-from tests.support.jvm import QUICK
+from tests.support import jvm
 from tests.support.processes import until
 from tests.support.servers import free_port
 
@@ -66,6 +66,7 @@ class Cluster:
 
     Attributes:
         home: ``driver`` is what only drivers see, all else is shared.
+        java_options: what its JVMs start with.
     """
 
     def __init__(self, home: Path, hidden: Sequence[Path] = ()) -> None:
@@ -80,6 +81,11 @@ class Cluster:
         self.python_path = f"{self._libraries}:{SITE_PACKAGES}"
         self.cloud_python_path = home / "cloud-lib"  # with obstore and boto3 too
         self.cloud_python_path.mkdir()
+        # The archive fits where the jars lie at the same paths; so there lies Spark.
+        self._spark = (SITE_PACKAGES / "pyspark").resolve()
+        self._archive = home / "classes.jsa"
+        self._archive.touch()
+        self.java_options = jvm.options(self._archive)
         self._processes: list[subprocess.Popen[bytes]] = []
         self.master = self._start_master()
         self.workers = [self.start_worker() for _ in range(2)]
@@ -176,7 +182,8 @@ class Cluster:
             f"hostname {name}",
             "mount --make-rprivate /",
             f"mount --bind '{hosts}' /etc/hosts",
-            f"mount --bind '{SITE_PACKAGES / 'pyspark'}' '{self.home / 'spark'}'",
+            f"mount --bind '{self._spark}' '{self.home / 'spark'}'",
+            f"mount --bind '{jvm.archive()}' '{self._archive}'",
             f"mount --bind '{SITE_PACKAGES}' '{self.cloud_python_path}'",
             f"mount -t tmpfs none '{self._libraries}'",
         ]
@@ -186,15 +193,18 @@ class Cluster:
                 mounts.append(f"mkdir '{place}'")
                 mounts.append(f"mount --bind '{SITE_PACKAGES / package}' '{place}'")
         mounts += [f"mount -t tmpfs none '{path}'" for path in outermost(self._hidden)]
-        command = [str(self.home / "spark/bin/spark-class"), main, *arguments]
+        mounts.append(f"mkdir -p '{self._spark}'")
+        mounts.append(f"mount --bind '{self.home / 'spark'}' '{self._spark}'")
+        command = [str(self._spark / "bin/spark-class"), main, *arguments]
         script = " && ".join([*mounts, 'exec "$@"'])
         environment = {
             "PATH": os.environ["PATH"],
             "JAVA_HOME": find_java(),
-            "SPARK_HOME": str(self.home / "spark"),
+            "SPARK_HOME": str(self._spark),
             "PYTHONPATH": self.python_path,  # for the planner of a Connect server
             "SPARK_DAEMON_MEMORY": memory,
-            "SPARK_DAEMON_JAVA_OPTS": " ".join(QUICK),
+            "SPARK_DAEMON_JAVA_OPTS": self.java_options,
+            "SPARK_SUBMIT_OPTS": self.java_options,
             "SPARK_LOCAL_DIRS": str(self.home / "local"),
         }
         process = subprocess.Popen(

@@ -1,39 +1,49 @@
-"""What executors need, and what they don't: this package, which travels with the tasks."""
+"""What executors need, and what they don't: this package, which travels with the tasks.
+
+They have no disk in common with the driver, and no environment of its: its credentials for a bucket
+are theirs only if the user says so.
+"""
 
 from __future__ import annotations
 
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterator
 
 import pytest
+from deltalake import DeltaTable
 
-from tests.cluster.conftest import standalone
-from tests.cluster.standalone import LIBRARIES, SITE_PACKAGES, package_zip
+from mnist_spark.storage import objects
+from mnist_spark.storage.options import for_delta_rs
+from mnist_spark.verify import verify
+from tests.cluster.conftest import Site, standalone
+from tests.cluster.standalone import LIBRARIES, SITE_PACKAGES, Cluster, package_zip
+from tests.support.servers import make_bucket
+from tests.support.tables import difference, expected, normal
 
 ORDER = {"writer": "columnar", "ranges": 2, "layout": "binary"}
 
 
-@pytest.fixture
-def order(cluster, large, request):
-    return ORDER | {
-        "dataset": cluster.driver_only / "large" / "dataset.toml",
-        "target": cluster.shared / request.node.name,
-        "staging": cluster.shared / "staged",
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint) -> Iterator[dict[str, str]]:
+    """The environment that gives access to ``s3://cluster``; this process and drivers have it."""
+    environment = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "AKIATESTSOFCLUSTER00",
+        "AWS_SECRET_ACCESS_KEY": "tYc2mHjN5bDpUeAoXiRgS1w9ZtBqkW8xQz7Lr0vf",
+        "AWS_DEFAULT_REGION": "us-east-1",
     }
+    make_bucket(s3_endpoint, "cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
 
 
-def test_libraries_that_are_missing(cluster, order):
-    site = standalone(cluster, "missing", python_path=cluster.shared)
-    answer = site.ingest(**order)
-    site.close()
-    assert answer["error"] == "SparkError"
-    assert "expected numpy and pyarrow, got ModuleNotFoundError" in answer["line"]
-    assert "PYSPARK_PYTHON" in answer["line"]
-
-
-def test_another_version_does_no_harm(cluster, order):
-    """An older package on the executors, as after an upgrade of the driver's alone."""
+@pytest.fixture(scope="module")
+def with_another_version(cluster, bucket) -> Iterator[Site]:
+    """Executors with an older package, as after an upgrade of the driver's alone."""
     old = cluster.shared / "old" / "mnist_spark.zip"
     old.parent.mkdir()
     with zipfile.ZipFile(package_zip(cluster.shared)) as new, zipfile.ZipFile(old, "w") as copy:
@@ -44,17 +54,49 @@ def test_another_version_does_no_harm(cluster, order):
             elif name.startswith("mnist_spark/decode/"):
                 data = b"raise RuntimeError('of the other version')"
             copy.writestr(name, data)
-    site = standalone(cluster, "another", conf=f"--py-files {old}")
-    for transport in ("shared", "inline"):
-        answer = site.ingest(**order | ({"staging": None} if transport == "inline" else {}))
-        assert "error" not in answer, answer
-        assert answer["transport"] == transport
-        assert len(answer["tasks"]) == 2
+    path = f"{cluster.cloud_python_path}:{SITE_PACKAGES}"  # the latter for the planner
+    site = standalone(cluster, "another", conf=f"--py-files {old}", python_path=path)
+    yield site
     site.close()
 
 
-def test_a_packed_environment(cluster, order):
-    """``spark.archives``: a virtual environment that executors unpack beside themselves."""
+def test_another_version_does_no_harm(with_another_version, cluster, large):
+    order = ORDER | {
+        "dataset": cluster.driver_only / "large" / "dataset.toml",
+        "target": cluster.shared / "another",
+    }
+    for transport, more in (("shared", {"staging": cluster.shared / "staged"}), ("inline", {})):
+        answer = with_another_version.ingest(**order, **more)
+        assert "error" not in answer, answer
+        assert answer["transport"] == transport
+        assert len(answer["tasks"]) == 2
+
+
+URL = "s3://cluster/table"
+
+
+@pytest.fixture
+def in_s3(cluster, large) -> dict[str, object]:
+    """The order of a table there, as are the payloads that are staged."""
+    return {
+        "dataset": cluster.driver_only / "large" / "dataset.toml",
+        "target": URL,
+        "staging": "s3://cluster/staged",
+        "ranges": 4,
+    }
+
+
+def test_executors_without_credentials(with_another_version, in_s3):
+    """The driver has some."""
+    answer = with_another_version.ingest(**in_s3)
+    assert answer["error"] == "TableError"
+    assert "executors do not reach the table's folder" in answer["line"]
+    assert "credentials" in answer["line"]
+    assert not [name for name in objects.sizes(URL) if name.endswith(".parquet")]
+
+
+def packed_environment(cluster: Cluster) -> str:
+    """A virtual environment, as ``spark.archives`` takes it: what executors need for S3."""
     folder = cluster.driver_only / "environment"
     venv.EnvBuilder(symlinks=True).create(folder)
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -62,16 +104,29 @@ def test_a_packed_environment(cluster, order):
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(folder, ".")
         inside = packages.relative_to(folder)
-        for name in LIBRARIES:
-            if (SITE_PACKAGES / name).is_dir():
+        for name in (*LIBRARIES, "obstore", "typing_extensions.py"):
+            if (SITE_PACKAGES / name).exists():
                 tar.add(SITE_PACKAGES / name, inside / name)
+    return str(archive)
+
+
+def test_a_table_in_s3_with_staging_there(cluster, large, in_s3, bucket):
+    """Executors have credentials by ``spark.executorEnv``, and unpack their Python."""
+    keys = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in bucket.items())
     site = standalone(
         cluster,
         "packed",
-        conf=f"--archives {archive}#environment",
+        conf=f"--archives {packed_environment(cluster)}#environment {keys}",
         python="./environment/bin/python",
     )
-    answer = site.ingest(**order)
+    report = site.ingest(**in_s3)
+    checked = site.driver.ingest(do="verify", target=URL, cache=cluster.driver_only / "cache")
     site.close()
-    assert "error" not in answer, answer
-    assert len(answer["tasks"]) == 2
+    assert "error" not in report, report
+    assert (checked["ok"], checked["notes"]) == (True, []), checked
+    assert (report["writer"], report["transport"]) == ("columnar", "shared")
+    assert all(task["host"].startswith("worker") for task in report["tasks"])
+    place, options = for_delta_rs(URL)
+    rows = DeltaTable(place, storage_options=options).to_pyarrow_table()
+    assert difference(normal(rows), expected(large, "columns")) == ""
+    assert verify(URL, cache=cluster.driver_only / "cache").ok

@@ -12,7 +12,15 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark import ingest
-from mnist_spark.errors import DownloadError, IdxError, IntegrityError, TableError, UsageError
+from mnist_spark.errors import (
+    DownloadError,
+    IdxError,
+    IntegrityError,
+    SparkError,
+    UsageError,
+)
+from mnist_spark.verify import verify
+from tests.cluster.standalone import PYTHON
 from tests.support.sessions import has_delta
 from tests.support.tables import dataset_of
 
@@ -81,6 +89,9 @@ def test_real_data_as_a_delta_table(spark, real_data, tmp_path, name):
     assert len(digests) == 4
     assert metadata.description is not None
     assert metadata.description.startswith({"mnist": "MNIST", "fashion-mnist": "Fashion"}[name])
+    verified = verify(target, cache=tmp_path / "none")
+    assert verified.ok, verified.summary()
+    assert {d for split in verified.splits.values() for d in split.sha256.values()} == digests
     # Spark sees the same.
     frame = spark.read.format("delta").load(str(target))
     assert frame.groupBy("split").count().orderBy("split").collect() == [
@@ -222,60 +233,6 @@ def test_bad_input_leaves_the_old_table(
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])
 @pytest.mark.parametrize("table_format", ["delta", "parquet"])
-def test_another_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer, table_format):
-    target = tmp_path / "table"
-    options = {
-        "target": target,
-        "cache": tiny.cache,
-        "writer": writer,
-        "format": table_format,
-        "spark": spark,
-    }
-    ingest(tiny.description, layout="binary", **options)
-    with pytest.raises(
-        TableError, match="layout array, got dataset sample, layout binary.*--force"
-    ):
-        ingest(tiny.description, layout="array", **options)
-    assert read(target, "test", table_format)["image"].type == pa.binary()
-    ingest(tiny.description, layout="array", force=True, **options)
-    assert pa.types.is_list(read(target, "test", table_format)["image"].type)
-    assert len(read(target, "train", table_format)) == 3000
-
-
-@pytest.mark.parametrize("writer", ["auto", "spark"])
-def test_a_foreign_delta_table_is_replaced_only_by_force(spark, tiny, tmp_path, writer):
-    target = str(tmp_path / "table")
-    spark.range(5).write.format("delta").save(target)
-    options = {"target": target, "cache": tiny.cache, "writer": writer, "spark": spark}
-    with pytest.raises(TableError, match="did not make.*--force"):
-        ingest(tiny.description, layout="binary", **options)
-    assert spark.read.format("delta").load(target).count() == 5
-    ingest(tiny.description, layout="binary", force=True, **options)
-    assert len(read(target, "test")) == 500
-    assert spark.read.format("delta").option("versionAsOf", 0).load(target).count() == 5
-
-
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-@pytest.mark.parametrize("table_format", ["delta", "parquet"])
-def test_a_folder_that_is_no_table_is_never_touched(spark, tiny, tmp_path, writer, table_format):
-    target = tmp_path / "home"
-    target.mkdir()
-    (target / "thesis.txt").write_text("years of work")
-    with pytest.raises(TableError, match="not a (Delta|Parquet) table"):
-        ingest(
-            tiny.description,
-            target=target,
-            cache=tiny.cache,
-            writer=writer,
-            format=table_format,
-            force=True,
-            spark=spark,
-        )
-    assert [f.name for f in target.rglob("*")] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-@pytest.mark.parametrize("table_format", ["delta", "parquet"])
 def test_one_split(spark, tiny, tmp_path, writer, table_format):
     if (writer, table_format) == ("spark", "delta") and not has_delta():
         pytest.skip("needs Delta Lake for this Spark")
@@ -294,6 +251,14 @@ def test_one_split(spark, tiny, tmp_path, writer, table_format):
     assert report.rows == {"train": 3000}
     assert len(read(target, "train", table_format)) == 3000
     assert len(read(target, "test", table_format)) == 500
+
+
+def test_executors_without_the_libraries(spark, narrow, tmp_path, monkeypatch):
+    """Their Python is the one below the virtual environment."""
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", str(PYTHON))
+    with pytest.raises(SparkError, match="expected numpy and pyarrow, got ModuleNotFoundError.*"
+                       "PYSPARK_PYTHON"):  # fmt: skip
+        ingest(narrow.description, target=tmp_path / "t", cache=narrow.cache, spark=spark)
 
 
 def test_wrong_words_list_the_right_ones(spark, tiny, tmp_path):

@@ -317,14 +317,14 @@ def test_a_refresh_that_waits_for_another(refresh, tiny, tmp_path, monkeypatch):
     assert found.outcomes() == {"t": "up to date"}
 
 
-def start(tmp_path: Path, number: int, cache: str = "cache") -> tuple[subprocess.Popen, Path]:
+def start(tmp_path: Path, number: int) -> tuple[subprocess.Popen, Path]:
     out = tmp_path / f"out{number}"
     home = tmp_path / f"home{number}"
     home.mkdir()
     command = [sys.executable, "-m", "mnist_spark", "refresh", "--log-format", "json"]
     command += ["--config", str(tmp_path / "refresh.toml"), "--master", "local[2]"]
     environment = os.environ | {
-        "MNIST_SPARK_CACHE": str(tmp_path / cache),
+        "MNIST_SPARK_CACHE": str(tmp_path / "cache"),
         "PYSPARK_SUBMIT_ARGS": "--driver-memory 1g pyspark-shell",
     }
     with out.open("w") as stream:
@@ -333,18 +333,20 @@ def start(tmp_path: Path, number: int, cache: str = "cache") -> tuple[subprocess
 
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])
-def test_two_at_once_as_on_two_machines(tiny, tmp_path, writer):
+def test_two_at_once_as_on_two_machines(drivers, tiny, tmp_path, writer):
     """Locks are in the cache folder, so that these two know of each other by the table alone."""
     (tmp_path / "refresh.toml").write_text(
         f'[tables.t]\ndataset = "{tiny.description}"\ntarget = "lake/t"\n'
         f'layout = "binary"\nwriter = "{writer}"\n'
     )
-    both = [start(tmp_path, number, f"cache{number}") for number in (0, 1)]
-    codes = [process.wait(TIMEOUT) for process, _ in both]
-    logs = [out.read_text() for _, out in both]
-    print(*logs, sep="\n")
-    assert codes == [0, 0]
-    assert sum('"table-written"' in log for log in logs) == 1
+    both = drivers.take(2)
+    for number, driver in enumerate(both):
+        order = {"config": tmp_path / "refresh.toml", "cache": tmp_path / f"cache{number}"}
+        driver.start(do="refresh", **order)
+    answers = [driver.answer() for driver in both]
+    assert all(answer["ok"] for answer in answers), answers
+    outcomes = [table["outcome"] for answer in answers for table in answer["tables"]]
+    assert sorted(outcomes) == ["up to date", "written"]
     assert ingests(tmp_path / "lake" / "t") == 1
     assert verify(tmp_path / "lake" / "t", dataset=tiny.description).ok
 

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 from pyspark.errors import PySparkException
-from pyspark.ml.image import ImageSchema
 from pyspark.sql.functions import col, spark_partition_id
 
 import mnist_spark
@@ -68,6 +67,8 @@ def test_idx_layouts(reader, pair):
 
 def test_image_layout_is_sparks_image_schema(reader, pair):
     """Field for field what Spark's own image source gives."""
+    from pyspark.ml.image import ImageSchema  # takes half a second
+
     ours = reader("idx", **pair, layout="image").schema["image"].dataType
     fields = ImageSchema.columnSchema
     assert [(f.name, f.dataType) for f in ours] == [(f.name, f.dataType) for f in fields]

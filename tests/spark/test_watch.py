@@ -43,14 +43,14 @@ def steps(screen: Screen, what: str) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["spark", "serverless"])
 @pytest.mark.parametrize("transport", ["shared", "inline"])
-def test_columnar(request, tiny, tmp_path, look, monkeypatch, kind, transport):
+def test_columnar(request, narrow, tmp_path, look, monkeypatch, kind, transport):
     spark, screen = request.getfixturevalue(kind), look()
     # There, the platform writes; elsewhere on Connect executors do.
     monkeypatch.delenv("DATABRICKS_RUNTIME_VERSION", raising=False)
     ingest(
-        tiny.description,
+        narrow.description,
         target=tmp_path / "t",
-        cache=tiny.cache,
+        cache=narrow.cache,
         spark=spark,
         writer="columnar",
         transport=transport,
@@ -62,11 +62,11 @@ def test_columnar(request, tiny, tmp_path, look, monkeypatch, kind, transport):
 
 
 @pytest.mark.parametrize("kind", ["spark", "serverless"])
-def test_by_spark(request, tiny, tmp_path, look, kind):
+def test_by_spark(request, narrow, tmp_path, look, kind):
     spark, screen = request.getfixturevalue(kind), look()
     target = tmp_path / "t"
     for _ in range(2):  # the second replaces the first, whose files don't count
-        ingest(tiny.description, target=target, cache=tiny.cache, spark=spark, writer="spark")
+        ingest(narrow.description, target=target, cache=narrow.cache, spark=spark, writer="spark")
         shown = steps(screen, "writing")
         assert shown[0] == 0
         assert 100 in shown
@@ -75,19 +75,19 @@ def test_by_spark(request, tiny, tmp_path, look, kind):
 
 
 @pytest.mark.parametrize("executors", [False, True])
-def test_verify(spark, tiny, tmp_path, look, executors, monkeypatch):
+def test_verify(spark, narrow, tmp_path, look, executors, monkeypatch):
     target = tmp_path / "t"
-    ingest(tiny.description, target=target, cache=tiny.cache, spark=spark)
+    ingest(narrow.description, target=target, cache=narrow.cache, spark=spark)
     where, screen = {"spark": spark} if executors else {}, look()
-    monkeypatch.setattr("mnist_spark.verify.contents.WINDOW_BYTES", 784 * 100)
-    report = verify(target, cache=tiny.cache, source=tiny.folder, **where)
+    monkeypatch.setattr("mnist_spark.verify.contents.WINDOW_BYTES", 7 * 5 * 100)
+    report = verify(target, cache=narrow.cache, source=narrow.folder, **where)
     assert report.ok, report.summary()
     shown = steps(screen, "verifying")
     assert len(set(shown)) > 5
     assert max(shown) == 100
 
 
-def test_elsewhere_nothing_is_shown_and_nothing_asked(spark, tiny, tmp_path, capsys, monkeypatch):
+def test_elsewhere_nothing_is_shown_and_nothing_asked(spark, narrow, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
 
     def listed(*_: object) -> bool:
@@ -95,8 +95,8 @@ def test_elsewhere_nothing_is_shown_and_nothing_asked(spark, tiny, tmp_path, cap
 
     monkeypatch.setattr(watch, "names_in", listed)
     target = tmp_path / "t"
-    ingest(tiny.description, target=target, cache=tiny.cache, spark=spark)
-    assert verify(target, cache=tiny.cache).ok
+    ingest(narrow.description, target=target, cache=narrow.cache, spark=spark)
+    assert verify(target, cache=narrow.cache).ok
     assert capsys.readouterr() == ("", "")
 
 

@@ -26,6 +26,11 @@ def archive() -> Path:
     return path
 
 
+def options(path: Path) -> str:
+    """What a JVM is started with that uses the archive at the path, if it's the same Spark's."""
+    return " ".join((f"-XX:SharedArchiveFile={path}", jvm_archive.QUIET, *QUICK))
+
+
 def use_archive() -> None:
     """For all sessions and drivers that this process and its children start.
 

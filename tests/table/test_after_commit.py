@@ -33,15 +33,15 @@ def write(spark, tiny):
     return run
 
 
-@pytest.mark.parametrize("text", ["mine", '["mnist_spark"]', "7", '{"run": 7}', ""])
-def test_notes_of_others_in_the_history(write, tmp_path, text):
+def test_notes_of_others_in_the_history(write, tmp_path):
     path = tmp_path / "t"
     first = write(path, transaction=1)
-    told = CommitProperties(custom_metadata={"userMetadata": text})
-    table = DeltaTable(path)
-    table.alter.set_table_properties(
-        {"others": "note"}, raise_if_not_exists=False, commit_properties=told
-    )
+    for text in ("mine", '["mnist_spark"]', "7", '{"run": 7}', ""):
+        DeltaTable(path).alter.set_table_properties(
+            {"others": f"note {text}"},
+            raise_if_not_exists=False,
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": text}),
+        )
     # Delta passes over a transaction that the table has; so our commit isn't the latest.
     by = f"version {first.table_version}, by run {first.run_id}"
     with pytest.raises(ConflictError, match=f"another run has written the table.*{by}"):

@@ -5,21 +5,30 @@ Processes die by SIGKILL, disks are full because they are small, and nothing is 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import encode_range
+from mnist_spark.download.inputs import Inputs
+from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
+from mnist_spark.table import delta_columnar
+from mnist_spark.table.job import WriteJob
+from mnist_spark.table.target import Target
+from tests.support.forks import forked
 from tests.support.processes import until
 from tests.support.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
@@ -143,46 +152,31 @@ def test_driver_killed_before_there_is_a_table(drivers, write, tiny, tmp_path):
     assert not left & in_table(path)
 
 
-COMMIT_FOREVER = """
-import itertools, sys
-from pathlib import Path
-from mnist_spark.catalog import dataset as catalog
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
-from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.table import delta_columnar
-from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
-
-path, cache, *descriptions = sys.argv[1:]
-Path(path).mkdir(exist_ok=True)
-work = []
-for found in map(catalog.find, descriptions):
-    splits = prepare(found, found.select(), Inputs(None, Path(cache)))
-    schema = catalog_schema(found, Layout.BINARY)
-    place = Target.parse(path)
-    job = WriteJob(target=place, dataset=found, schema=schema, splits=splits, parallelism=1)
-    work.append((job, [encode_range(task, schema, path) for task in job.tasks]))
-print("ready", flush=True)
-for job, files in itertools.cycle(work):
-    delta_columnar.commit(job, files)
-"""
+def commit_for_ever(pipe: Connection, path: Path, cache: Path, descriptions: list[str]) -> None:
+    path.mkdir(exist_ok=True)
+    work = []
+    for found in map(catalog.find, descriptions):
+        job = WriteJob(
+            target=Target.parse(str(path)),
+            dataset=found,
+            schema=catalog_schema(found, Layout.BINARY),
+            splits=prepare(found, found.select(), Inputs(None, cache)),
+            parallelism=1,
+        )
+        work.append((job, [encode_range(task, job.schema, str(path)) for task in job.tasks]))
+    pipe.send("ready")
+    for job, files in itertools.cycle(work):
+        delta_columnar.commit(job, files)
 
 
 def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
     """The driver's last step again and again, without the Spark that it doesn't need."""
     path, dice, seen = tmp_path / "t", random.Random(), set()
     for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMIT_FOREVER, path, tiny.cache, tiny.description, toml(other)],
-            stdout=subprocess.PIPE,
-        )
-        with process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+        arguments = path, tiny.cache, [tiny.description, toml(other)]
+        with forked(commit_for_ever, *arguments) as (_, pipe):
+            assert pipe.recv() == "ready"
             time.sleep(dice.uniform(0, 0.3))
-            process.kill()
         if not (path / "_delta_log" / f"{0:020}.json").exists():
             continue
         rows = dataset_of(path).count_rows()
@@ -197,16 +191,13 @@ def test_commit_killed_at_any_moment(write, tiny, other, tmp_path):
     assert on_disk(path) == in_table(path)
 
 
-@pytest.mark.parametrize("moment", ["completing", "random"])
-def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path, moment):
+def test_driver_killed_over_parquet(drivers, write, tiny, other, tmp_path):
+    """All is written, and is to be put in place (at any moment: ``test_parquet_place.py``)."""
     (driver,), path = drivers.take(1), tmp_path / "lake" / "t"
     order = {"target": path, "cache": tiny.cache, "layout": "binary", "format": "parquet"}
     driver.ingest(dataset=tiny.description, **order)
     driver.start(dataset=toml(other), forever=True, **order)
-    if moment == "completing":
-        until(lambda: list(path.parent.glob(".t.*.tmp/_mnist_spark.json")), "metadata", pause=0)
-    else:
-        time.sleep(random.uniform(0, 1.5))
+    until(lambda: list(path.parent.glob(".t.*.tmp/_mnist_spark.json")), "metadata", pause=0)
     driver.kill()
 
     found = normal(by_pyarrow_folder(path))

@@ -10,9 +10,7 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,11 +23,13 @@ from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
+from mnist_spark.table import parquet_writers
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import METADATA, inspect
 from mnist_spark.table.parquet_writers import replacing
 from mnist_spark.table.target import Target
 from tests.support.faults import read_only
+from tests.support.forks import forked
 from tests.support.idxfiles import random_pair, write_dataset
 
 SPLITS = {"train": random_pair(20, 3, 2), "test": random_pair(6, 3, 2)}
@@ -376,30 +376,17 @@ def test_what_only_looks_like_a_leftover_stays(folder, make_job):
 
 # --- Processes ------------------------------------------------------------------------------------
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-from tests.table import test_parquet_place as here
-from mnist_spark.table import parquet_writers
-
-home, target, version = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-job = here.job(home, target)
-"""
-
-
-def child(home: Path, target: Path, version: int, code: str) -> subprocess.Popen[str]:
-    script = CHILD + textwrap.dedent(code)
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(home), str(target), str(version)],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
 
 def leftovers(folder: Path) -> list[str]:
     return [name for name in visible(folder) if re.fullmatch(r"\.t\.[0-9a-f]{32}\.tmp", name)]
+
+
+def write_and_wait(pipe: Connection, home: Path, target: str) -> None:
+    mine = job(home, target)
+    with replacing(mine) as new:
+        fill(new, mine, 2)
+        pipe.send("writing")
+        signal.pause()
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -408,17 +395,8 @@ def test_killed_in_mid_write(tmp_path, folder, make_job, existing):
     if existing:
         put(make_job(), 1)
         before = snapshot(folder / "t")
-    code = """
-        with parquet_writers.replacing(job) as new:
-            here.fill(new, job, version)
-            print("writing", flush=True)
-            signal.pause()
-    """
-    with child(tmp_path, folder / "t", 2, code) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing\n"
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    with forked(write_and_wait, tmp_path, str(folder / "t")) as (_, pipe):
+        assert pipe.recv() == "writing"
     (left,) = leftovers(folder)
     assert len(snapshot(folder / left)) == 4
     if existing:
@@ -430,21 +408,23 @@ def test_killed_in_mid_write(tmp_path, folder, make_job, existing):
     assert visible(folder) == ["t"]
 
 
+def die_after_the_exchange(pipe: Connection, home: Path, target: str, split: str) -> None:
+    put_in_place = parquet_writers._put_in_place
+
+    def die(*arguments: Path) -> None:
+        put_in_place(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    parquet_writers._put_in_place = die
+    put(job(home, target, split=split), 2)
+
+
 @pytest.mark.parametrize("split", ["all", "test"])
 def test_killed_right_after_the_exchange(tmp_path, folder, make_job, split):
     put(make_job(), 1)
-    code = f"""
-        job = here.job(home, target, split={split!r})
-        put_in_place = parquet_writers._put_in_place
-        def die(new, path):
-            put_in_place(new, path)
-            os.kill(os.getpid(), signal.SIGKILL)
-        parquet_writers._put_in_place = die
-        here.put(job, version)
-    """
-    with child(tmp_path, folder / "t", 2, code) as process:
-        pass
-    assert process.returncode == -signal.SIGKILL
+    with forked(die_after_the_exchange, tmp_path, str(folder / "t"), split) as (process, _):
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     now = {"train": [2, 2] if split == "all" else [1, 1], "test": [2, 2]}
     assert rows(folder / "t") == now
     (left,) = leftovers(folder)
@@ -455,24 +435,22 @@ def test_killed_right_after_the_exchange(tmp_path, folder, make_job, split):
     assert visible(folder) == ["t"]
 
 
+def put_for_ever(pipe: Connection, home: Path, target: str, version: int) -> None:
+    mine = job(home, target)
+    while True:
+        version += 1
+        put(mine, version)
+        pipe.send(version)
+
+
 def test_killed_at_any_moment(tmp_path, folder, make_job):
     """A process that replaces the table over and over; whenever it dies, the table is whole."""
     put(make_job(), 0)
-    code = """
-        print("ready", flush=True)
-        while True:
-            version += 1
-            here.put(job, version)
-            print(version, flush=True)
-    """
     last = 0
     for writes in (1, 2, 5, 8):
-        with child(tmp_path, folder / "t", last, code) as process:
-            assert process.stdout is not None
-            for _ in range(writes + 1):
-                process.stdout.readline()
-            process.kill()
-            process.wait()
+        with forked(put_for_ever, tmp_path, str(folder / "t"), last) as (_, pipe):
+            for _ in range(writes):
+                pipe.recv()
         (version,) = {v for versions in rows(folder / "t").values() for v in versions}
         assert version >= last + writes
         assert rows(folder / "t") == {"train": [version] * 2, "test": [version] * 2}
@@ -483,36 +461,34 @@ def test_killed_at_any_moment(tmp_path, folder, make_job):
     assert visible(folder) == ["t"]
 
 
+def take_turns(pipe: Connection, home: Path, target: str, version: int, log: Path) -> None:
+    mine = job(home, target)
+    pipe.send("ready")
+    pipe.recv()
+    with log.open("a") as stream:
+        for _ in range(12):
+            with replacing(mine) as new:
+                print(version, "in", file=stream, flush=True)
+                fill(new, mine, version)
+                print(version, "out", file=stream, flush=True)
+
+
 def test_two_processes_take_turns_and_readers_always_find_a_table(tmp_path, folder, make_job):
     put(make_job(), 0)
     log = tmp_path / "log"
-    code = f"""
-        print("ready", flush=True)
-        sys.stdin.readline()
-        with open({str(log)!r}, "a") as log:
-            for _ in range(12):
-                with parquet_writers.replacing(job) as new:
-                    print(version, "in", file=log, flush=True)
-                    here.fill(new, job, version)
-                    print(version, "out", file=log, flush=True)
-    """
-    processes = [child(tmp_path, folder / "t", version, code) for version in (1, 2)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
     reads = 0
-    while any(process.poll() is None for process in processes):
-        assert (folder / "t").is_dir()  # at no moment is there nothing
-        with contextlib.suppress(FileNotFoundError):  # the old table's, removed before it's open
-            assert metadata(folder / "t")["mnist_spark.dataset"] == "tiny"
-            reads += 1
-    for process in processes:
-        with process:
-            assert process.wait() == 0
+    order = tmp_path, str(folder / "t")
+    with forked(take_turns, *order, 1, log) as one, forked(take_turns, *order, 2, log) as two:
+        for _, pipe in (one, two):
+            assert pipe.recv() == "ready"
+        for _, pipe in (one, two):
+            pipe.send("go")
+        while one[0].is_alive() or two[0].is_alive():
+            assert (folder / "t").is_dir()  # at no moment is there nothing
+            with contextlib.suppress(FileNotFoundError):  # the old table's, removed before open
+                assert metadata(folder / "t")["mnist_spark.dataset"] == "tiny"
+                reads += 1
+        assert (one[0].exitcode, two[0].exitcode) == (0, 0)
     assert reads > 0
     lines = log.read_text().splitlines()
     assert sorted(lines) == sorted(["1 in", "1 out", "2 in", "2 out"] * 12)

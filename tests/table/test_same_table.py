@@ -10,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog.schema import Layout
+from mnist_spark.errors import TableError
 from mnist_spark.ingestion import ingest
 from mnist_spark.table.parquet import METADATA
 from mnist_spark.table.write import Format
@@ -203,10 +204,14 @@ def test_one_split_replaced(write, spark, narrow, tmp_path, first):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_force_replaces_all_of_another_table(write, narrow, tmp_path, writer):
+def test_only_force_replaces_another_table_and_then_all_of_it(write, narrow, tmp_path, writer):
     """Not only the split that is written: the others' rows would have other columns."""
     path = tmp_path / "t"
     write(path, "columnar", layout="array")
+    refused = "layout binary, got dataset narrow, layout array.*--force"
+    with pytest.raises(TableError, match=refused):
+        write(path, writer)
+    right(path, expected(narrow.dataset, "array"))
     report = write(path, writer, split="test", force=True)
     right(path, expected(narrow.dataset, "binary", ["test"]))
     assert report.rows == {"test": 500}
