@@ -238,6 +238,11 @@ def test_version_and_help(run):
         (["inspect", "a", "b\nc"], ["unrecognized arguments: b c"]),
         (["sample", "d", "--train", "1e3"], ["--train", "'1e3'"]),
         (["download"], ["--to"]),
+        (
+            ["verify", "t", "--report", "none/r.json"],
+            ["--report", "existing folder", "none/r.json"],
+        ),
+        (["verify", "t", "--status", "."], ["--status", "existing folder"]),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_code_2(run, argv, parts):
