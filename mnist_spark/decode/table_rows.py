@@ -31,6 +31,9 @@ Bytes = npt.NDArray[np.uint8]
 Place = Callable[[pa.RecordBatch], Bytes]
 """For rows of some columns, the array that their pixels are written to."""
 
+Rows = tuple[pa.RecordBatch, Bytes | None]
+"""Columns, and the array that has the pixels; None if they are among the columns."""
+
 _BATCH_ROWS = 8192
 _REMOTE_BLOCK_BYTES = 4 << 20
 _FILES_AT_ONCE = 2
@@ -80,24 +83,20 @@ class TableFiles:
 
     def images(
         self, records: RecordRange, pixels: Sequence[str], columns: Sequence[str], place: Place
-    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
+    ) -> Iterator[Rows]:
         """As :meth:`rows`, two files at a time, and faster if the files are this package's.
 
         Args:
             pixels: columns of pixels, as bytes in ``place``'s array if that is the fast way.
             columns: the others.
             place: called in threads.
-
-        Yields:
-            The columns, and the array that has the pixels of these rows. If it is None, the
-            columns of pixels follow the others.
         """
 
-        def read(file: TableFile) -> list[tuple[pa.RecordBatch, Bytes | None]]:
+        def read(file: TableFile) -> list[Rows]:
             return list(self._rows_of(file, records, columns, pixels, place))
 
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-            ahead: deque[Future[list[tuple[pa.RecordBatch, Bytes | None]]]] = deque()
+            ahead: deque[Future[list[Rows]]] = deque()
             for file in self._files_of(records):
                 ahead.append(pool.submit(read, file))
                 if len(ahead) == _FILES_AT_ONCE:
@@ -108,13 +107,11 @@ class TableFiles:
     def _files_of(self, records: RecordRange) -> Iterator[TableFile]:
         """Those that may have some of the records."""
         for file in self.files:
-            if file.partition.get("split", records.split) != records.split:
-                continue
-            if file.low is not None and file.low >= records.stop:
-                continue
-            if file.high is not None and file.high < records.start:
-                continue
-            yield file
+            below = file.high is not None and file.high < records.start
+            above = file.low is not None and file.low >= records.stop
+            split = file.partition.get("split", records.split)
+            if split == records.split and not below and not above:
+                yield file
 
     def _rows_of(
         self,
@@ -123,7 +120,7 @@ class TableFiles:
         columns: Sequence[str],
         pixels: Sequence[str] = (),
         place: Place | None = None,
-    ) -> Iterator[tuple[pa.RecordBatch, Bytes | None]]:
+    ) -> Iterator[Rows]:
         names = [*columns, *pixels]
         try:
             with _open(self.folder, file.path) as stream:
@@ -133,11 +130,10 @@ class TableFiles:
                 places = _places(parquet, pixels) if whole and place is not None else []
                 for number, first in _groups(parquet, records):
                     if places and place is not None:
+                        group = parquet.metadata.row_group(number)
                         batch = _group(parquet, number, columns)
                         batch = self._whole(batch, file, records, columns)
-                        images = place(batch)
-                        group = parquet.metadata.row_group(number)
-                        if read_images(stream, group, places, images):
+                        if read_images(stream, group, places, images := place(batch)):
                             yield batch, images
                             continue
                     for batch in _batches(parquet, number, first, file, [*names, "split"]):
@@ -198,10 +194,13 @@ def _batches(
     parquet: pq.ParquetFile, number: int, first: int, file: TableFile, columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """A row group in batches, without deleted rows."""
-    kept = np.unpackbits(np.frombuffer(file.kept, np.uint8)).astype(bool)
+    bits = np.unpackbits(np.frombuffer(file.kept, np.uint8))[first:]
     for batch in parquet.iter_batches(_BATCH_ROWS, [number], _present(parquet, columns)):
-        yield _without_deleted(_without_views(batch), kept[first : first + len(batch)])
-        first += len(batch)
+        kept = np.ones(len(batch), bool)
+        kept[: len(bits)] = bits[: len(batch)]
+        bits = bits[len(batch) :]
+        whole = _without_views(batch)
+        yield whole if kept.all() else whole.filter(pa.array(kept))
 
 
 def _present(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -237,13 +236,6 @@ def _without_view(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_without_view(field.type)) for field in kind])
     return kind
-
-
-def _without_deleted(batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]) -> pa.RecordBatch:
-    if kept.all():
-        return batch
-    rest = np.ones(len(batch) - len(kept), bool)
-    return batch.filter(pa.array(np.concatenate([kept, rest])))
 
 
 def _may_have(group: pq.RowGroupMetaData, records: RecordRange) -> bool:
