@@ -166,9 +166,9 @@ def test_nearest_centroid_tells_the_digits_apart(seed: int) -> None:
 
 
 def test_images_look_like_mnist() -> None:
-    images, labels = records(20_000)
-    assert len(np.unique(images, axis=0)) == len(images)
-    assert np.bincount(labels, minlength=10).min() > 1800
+    images, labels = records(10_000)
+    assert len({image.tobytes() for image in images}) == len(images)
+    assert np.bincount(labels, minlength=10).min() > 900
     assert len(np.unique(images)) > 200, "grey levels"
     assert 0.7 < (images == 0).mean() < 0.9, "background"
     assert images.max(axis=1).min() > 128, "no digit is faint"
