@@ -46,7 +46,7 @@ EXPECTED_SKIPS = (
 
 # Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
 # one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
-SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "hadoop", "spark"}
+SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "hadoop", "quartz", "spark"}
 SPARK_PLACES = {
     "tests/chaos/test_chaos.py::test_a_short_run",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
