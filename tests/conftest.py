@@ -46,7 +46,7 @@ EXPECTED_SKIPS = (
 
 # Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
 # one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
-SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "hadoop", "spark"}
+SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "hadoop", "quartz", "spark"}
 SPARK_PLACES = {
     "tests/chaos/test_chaos.py::test_a_short_run",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
@@ -61,6 +61,8 @@ SPARK_PLACES = {
     "tests/project/test_readme.py",
     "tests/refresh/test_refresh.py",
     "tests/spark/test_jvm_archive.py",
+    "tests/spark/test_watch.py::test_by_spark",
+    "tests/spark/test_watch.py::test_columnar",
     "tests/storage/test_azure.py::test_a_whole_ingest_cut_ten_times",
     "tests/table/test_memory.py",
 }
@@ -150,6 +152,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hands the rows of a worker's table over to the process that prints them."""
+    gc.unfreeze()  # or nanobind tells of leaks at the end
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["table"] = TABLE
 

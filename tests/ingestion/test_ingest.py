@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+import mnist_spark
 from mnist_spark import ingest
 from mnist_spark.errors import (
     DownloadError,
@@ -123,6 +124,10 @@ def test_a_catalog_table(spark, narrow):
         )
         assert (part.writer, part.rows) == ("spark", {"test": 500})
         assert spark.table("lake.digits").count() == 3500
+        # As the notebook for Databricks goes on.
+        images, labels = mnist_spark.load_table("lake.digits", split="test")
+        assert (images.shape, labels.shape, images.dtype) == ((500, 7, 5), (500,), np.uint8)
+        assert mnist_spark.plot_digits("lake.digits", count=3).axes
     finally:
         spark.sql("DROP DATABASE lake CASCADE")
 

@@ -18,12 +18,12 @@ from tests.support.tables import dataset_of, difference, expected, normal
 
 
 @pytest.fixture
-def write(spark, tiny):
+def write(spark, narrow):
     def run(target: Path, **options: object):
         return ingest(
-            tiny.description,
+            narrow.description,
             target=target,
-            cache=tiny.cache,
+            cache=narrow.cache,
             layout="binary",
             writer="spark",
             spark=spark,
@@ -48,7 +48,7 @@ def test_notes_of_others_in_the_history(write, tmp_path):
         write(path, transaction=1)
 
 
-def test_a_commit_that_counts_no_rows(write, spark, tiny, tmp_path):
+def test_a_commit_that_counts_no_rows(write, spark, narrow, tmp_path):
     path, key = tmp_path / "t", "spark.databricks.delta.history.metricsEnabled"
     spark.conf.set(key, "false")
     try:
@@ -57,12 +57,12 @@ def test_a_commit_that_counts_no_rows(write, spark, tiny, tmp_path):
     finally:
         spark.conf.unset(key)
     assert history(path)[0].version == 1
-    assert not difference(normal(dataset_of(path).to_table()), expected(tiny.dataset, "binary"))
+    assert not difference(normal(dataset_of(path).to_table()), expected(narrow.dataset, "binary"))
 
 
-def test_the_jvm_killed_after_the_commit(drivers, tiny, tmp_path):
+def test_the_jvm_killed_after_the_commit(drivers, narrow, tmp_path):
     (driver,), path = drivers.take(1), tmp_path / "t"
-    options = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
+    options = {"dataset": narrow.description, "cache": narrow.cache, "layout": "binary"}
     driver.start(target=path, writer="spark", **options)
     commit = path / "_delta_log" / f"{1:020}.json"
     until(commit.exists, "the commit", pause=0)
@@ -73,4 +73,4 @@ def test_the_jvm_killed_after_the_commit(drivers, tiny, tmp_path):
         assert "the new version 1 of the table is committed, but" in answer["line"]
     else:
         assert answer["table_version"] == 1
-    assert not difference(normal(dataset_of(path).to_table()), expected(tiny.dataset, "binary"))
+    assert not difference(normal(dataset_of(path).to_table()), expected(narrow.dataset, "binary"))

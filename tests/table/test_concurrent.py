@@ -42,9 +42,9 @@ def versions_are_whole(path: Path, sizes: set[int]) -> None:
 
 
 @pytest.mark.parametrize("others", ["columnar", "spark"])
-def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
+def test_two_ingests_at_once(drivers, narrow, tmp_path, others):
     pair = drivers.take(2)
-    order = {"dataset": tiny.description, "cache": tiny.cache, "layout": "binary"}
+    order = {"dataset": narrow.description, "cache": narrow.cache, "layout": "binary"}
     done = 0
     for _ in range(ROUNDS):
         path = tmp_path / "t"  # the first creates it
@@ -57,7 +57,7 @@ def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
         for answer in failed:
             assert answer["error"] == "ConflictError"
             assert re.search("[Rr]un (the ingest|this one) again", answer["line"])
-        right(path, tiny.dataset)
+        right(path, narrow.dataset)
         versions = [answer["table_version"] for answer in answers if "error" not in answer]
         assert len(set(versions)) == len(versions)
     versions_are_whole(path, {0, 3500})
@@ -65,13 +65,13 @@ def test_two_ingests_at_once(drivers, tiny, tmp_path, others):
         assert done == 2 * ROUNDS  # ours wait for nobody and lose to nobody
 
 
-def test_a_transaction_happens_once(spark, tiny, tmp_path):
+def test_a_transaction_happens_once(spark, narrow, tmp_path):
     """Whichever writer has written it, and whichever comes late."""
     path = tmp_path / "t"
-    options = {"target": path, "cache": tiny.cache, "layout": "binary", "spark": spark}
+    options = {"target": path, "cache": narrow.cache, "layout": "binary", "spark": spark}
 
     def write(number: int, writer: str) -> int | None:
-        report = ingest(tiny.description, writer=writer, transaction=number, **options)
+        report = ingest(narrow.description, writer=writer, transaction=number, **options)
         return report.table_version
 
     refused = "another run has written the table meanwhile.*no transaction from {} on"
@@ -85,69 +85,69 @@ def test_a_transaction_happens_once(spark, tiny, tmp_path):
                 write(late, by)
         table = DeltaTable(str(path))
         assert (table.version(), table.transaction_version(NUMBERED)) == (version, number)
-    right(path, tiny.dataset)
+    right(path, narrow.dataset)
     with pytest.raises(UsageError, match="only Delta tables have transactions"):
-        ingest(tiny.description, transaction=1, format="parquet", **options)
+        ingest(narrow.description, transaction=1, format="parquet", **options)
 
 
-def test_two_splits_at_once(drivers, tiny, tmp_path):
+def test_two_splits_at_once(drivers, narrow, tmp_path):
     pair = drivers.take(2)
     for number in range(ROUNDS):
         for driver, split in zip(pair, ("train", "test"), strict=True):
             driver.start(
-                dataset=tiny.description,
-                cache=tiny.cache,
+                dataset=narrow.description,
+                cache=narrow.cache,
                 layout="binary",
                 target=tmp_path / f"t{number}",
                 split=split,
             )
         answers = [driver.answer() for driver in pair]
         assert not [answer for answer in answers if "error" in answer]
-        right(tmp_path / f"t{number}", tiny.dataset)
+        right(tmp_path / f"t{number}", narrow.dataset)
         versions_are_whole(tmp_path / f"t{number}", {0, 500, 3000, 3500})
 
 
-def job(tiny, path: Path) -> WriteJob:
-    found = tiny.dataset
-    prepared = prepare(found, found.select(), Inputs(None, tiny.cache))
+def job(narrow, path: Path) -> WriteJob:
+    found = narrow.dataset
+    prepared = prepare(found, found.select(), Inputs(None, narrow.cache))
     schema = catalog_schema(found, Layout.BINARY)
     return WriteJob(
         target=Target.parse(str(path)), dataset=found, schema=schema, splits=prepared, parallelism=2
     )
 
 
-def test_a_commit_is_for_the_version_that_it_was_made_for(spark, tiny, tmp_path):
+def test_a_commit_is_for_the_version_that_it_was_made_for(spark, narrow, tmp_path):
     """delta-rs alone would add the rows of both to an empty table: neither removes a file."""
     path = tmp_path / "t"
     path.mkdir()
-    mine = job(tiny, path)
+    mine = job(narrow, path)
     files = write_files(spark, mine.tasks, mine.schema, str(path), inline=mine.inline)
     schema = delta_columnar._delta_schema(mine)
     table = delta_columnar._create(mine, schema)
     transaction = delta_columnar.Transaction("test", 1)
     ingest(
-        tiny.description,
+        narrow.description,
         target=path,
-        cache=tiny.cache,
+        cache=narrow.cache,
         layout="binary",
         writer="spark",
         spark=spark,
     )
     with pytest.raises(CommitFailedError):
         delta_columnar._replace_rows(mine, table, schema, files, transaction)
-    right(path, tiny.dataset)
+    right(path, narrow.dataset)
     assert delta_columnar.commit(mine, files) == 2
-    right(path, tiny.dataset)
+    right(path, narrow.dataset)
 
 
 @contextmanager
-def somebody_else(path: Path) -> Iterator[list[int]]:
+def somebody_else(path: Path, pause: float) -> Iterator[list[int]]:
     """Rewrites a file of the table again and again; lists the versions it made."""
     made: list[int] = []
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(0.1):
+        while not stop.wait(pause):
             table = DeltaTable(str(path))
             try:
                 table.update(updates={"label": "label"}, predicate="split = 'test' AND index = 0")
@@ -165,23 +165,24 @@ def somebody_else(path: Path) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])
-def test_while_somebody_else_changes_the_table(spark, tiny, tmp_path, writer):
+def test_while_somebody_else_changes_the_table(spark, narrow, tmp_path, writer):
     path, lines = tmp_path / "t", []
-    options = {"target": path, "cache": tiny.cache, "layout": "binary", "spark": spark}
-    ingest(tiny.description, writer="columnar", **options)
-    with somebody_else(path) as made:
+    options = {"target": path, "cache": narrow.cache, "layout": "binary", "spark": spark}
+    ingest(narrow.description, writer="columnar", **options)
+    # A few times within an ingest, which takes Spark some seconds.
+    with somebody_else(path, 0.1 if writer == "columnar" else 0.3) as made:
         for _ in range(2):
             before = len(made)
             until(lambda: len(made) > before, "a change", pause=0.001)  # noqa: B023
             try:
-                ingest(tiny.description, writer=writer, **options)
+                ingest(narrow.description, writer=writer, **options)
             except TableError as error:
                 lines.append(str(error))
     assert len(made) > 2
     for line in lines:
         assert re.fullmatch(".*changed by others.*Run the ingest again", line)
     assert not (lines and writer == "columnar")
-    right(path, tiny.dataset)
-    ingest(tiny.description, writer=writer, **options)
-    right(path, tiny.dataset)
+    right(path, narrow.dataset)
+    ingest(narrow.description, writer=writer, **options)
+    right(path, narrow.dataset)
     versions_are_whole(path, {0, 3500})
