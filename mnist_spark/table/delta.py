@@ -23,6 +23,8 @@ def open_table(target: Target) -> DeltaTable | None:
         TableError: something else is there, or a table that delta-rs can't open.
     """
     folder = target.text
+    if target.local is not None and target.local.is_file():
+        raise _no_delta_table(folder, "a file")
     url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
@@ -33,13 +35,13 @@ def open_table(target: Target) -> DeltaTable | None:
     with os_errors(TableError, "cannot read the target", file=folder):
         others = strange_names(folder)
     if others:
-        raise TableError(
-            "the target is not a Delta table",
-            file=folder,
-            got=f"a folder with {others[0]} in it",
-            hint="Choose another target",
-        )
+        raise _no_delta_table(folder, f"a folder with {others[0]} in it")
     return None
+
+
+def _no_delta_table(folder: str, got: str) -> TableError:
+    hint = "Choose another target"
+    return TableError("the target is not a Delta table", file=folder, got=got, hint=hint)
 
 
 def open_existing(target: Target, what: str | None = None) -> DeltaTable:
