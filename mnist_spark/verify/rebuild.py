@@ -51,10 +51,9 @@ class Window(RecordWindow):
         twice = start + np.flatnonzero(several)
         add(What.DUPLICATE, self.records.split, twice, expected=1, got=self.rows[several])
 
-    def note(self, fault: Fault, *told: Any, **told_too: Any) -> None:
+    def note(self, fault: Fault, *args: Any, **kwargs: Any) -> None:
         """Adds findings."""
-        what, split = What(fault), self.records.split
-        self._findings.add_records(what, split, *told, **told_too)
+        self._findings.add_records(What(fault), self.records.split, *args, **kwargs)
 
 
 def rebuild_window(

@@ -22,9 +22,10 @@ EXECUTORS = (
     # A job begins when both executors are there, else the first one may do all of it.
     " --conf spark.scheduler.minRegisteredResourcesRatio=1.0"
     " --conf spark.scheduler.maxRegisteredResourcesWaitingTime=60s"
-    # A task is slow that takes twice as long as half of them.
+    # A task is slow that takes twice as long as half of them, and longer than the first task of an
+    # executor, which waits for its Python to start.
     " --conf spark.speculation=true --conf spark.speculation.quantile=0.5"
-    " --conf spark.speculation.multiplier=2 --conf spark.speculation.minTaskRuntime=2s"
+    " --conf spark.speculation.multiplier=2 --conf spark.speculation.minTaskRuntime=10s"
 )
 
 
