@@ -10,7 +10,7 @@ from mnist_spark.storage.failures import delta_reason
 from mnist_spark.storage.files import names_in
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import parquet
-from mnist_spark.table.properties import Properties, strange_names
+from mnist_spark.table.properties import Properties, no_delta_table, strange_names
 from mnist_spark.table.target import MISWRITTEN, Target
 
 _SAFE_FEATURES = {"appendOnly", "invariants"}
@@ -24,7 +24,7 @@ def open_table(target: Target) -> DeltaTable | None:
     """
     folder = target.text
     if target.local is not None and target.local.is_file():
-        raise _no_delta_table(folder, "a file")
+        raise no_delta_table(folder, "a file")
     url, options = for_delta_rs(folder)
     try:
         return DeltaTable(url, storage_options=options)
@@ -35,13 +35,8 @@ def open_table(target: Target) -> DeltaTable | None:
     with os_errors(TableError, "cannot read the target", file=folder):
         others = strange_names(folder)
     if others:
-        raise _no_delta_table(folder, f"a folder with {others[0]} in it")
+        raise no_delta_table(folder, f"a folder with {others[0]} in it")
     return None
-
-
-def _no_delta_table(folder: str, got: str) -> TableError:
-    hint = "Choose another target"
-    return TableError("the target is not a Delta table", file=folder, got=got, hint=hint)
 
 
 def open_existing(target: Target, what: str | None = None) -> DeltaTable:

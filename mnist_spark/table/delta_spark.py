@@ -27,6 +27,7 @@ from mnist_spark.table.properties import (
     check_replaceable,
     description,
     is_same,
+    no_delta_table,
     strange_names,
 )
 from mnist_spark.table.target import Target
@@ -105,9 +106,7 @@ def inspect(spark: SparkSession, target: Target) -> Properties | None:
     except AnalysisException as error:
         local = target.local
         if local is not None and (local.is_file() or (local.is_dir() and strange_names(local))):
-            raise TableError(
-                "the target is not a Delta table", file=local, hint="Choose another target"
-            ) from error
+            raise no_delta_table(local) from error
         if local is not None and local.is_dir() and any(local.iterdir()):
             # Spark makes no table in a folder that isn't empty.
             raise ConflictError(
@@ -125,12 +124,7 @@ def inspect(spark: SparkSession, target: Target) -> Properties | None:
             hint="If the session lacks Delta Lake, start it with conf/spark-defaults.conf",
         ) from error
     if detail is None or detail["format"] != "delta":
-        raise TableError(
-            "the target is not a Delta table",
-            file=target,
-            got=detail and detail["format"],
-            hint="Choose another target",
-        )
+        raise no_delta_table(target, detail and detail["format"])
     return dict(detail["properties"])
 
 

@@ -90,6 +90,12 @@ def check_replaceable(
     )
 
 
+def no_delta_table(file: object, got: object = None) -> TableError:
+    """The error if the target is something else."""
+    hint = "Choose another target"
+    return TableError("the target is not a Delta table", file=file, got=got, hint=hint)
+
+
 def strange_names(folder: str | Path) -> list[str]:
     """What is in the folder, less what a run that was killed before its commit leaves."""
     names = names_in(str(folder))
