@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mnist_spark.decode.pixel_reader import read_images
+from mnist_spark.decode.pixel_reader import Bytes, read_images
 from mnist_spark.errors import TableError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.storage.objects import open_reader
 from mnist_spark.storage.urls import is_url
-
-Bytes = npt.NDArray[np.uint8]
 
 Place = Callable[[pa.RecordBatch], Bytes]
 """For rows of some columns, the array that their pixels are written to."""
@@ -125,18 +122,23 @@ class TableFiles:
         try:
             with _open(self.folder, file.path) as stream:
                 parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+                places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
+                at = [places[name] for name in pixels if name in places]
                 # Without a partition or with deletions, not every row of a group is one of these.
-                whole = "split" in file.partition and not file.kept
-                places = _places(parquet, pixels) if whole and place is not None else []
+                # A column `image` has pages of another kind.
+                packed = "split" in file.partition and not file.kept and "image" not in pixels
+                packed &= 0 < len(at) == len(pixels)
                 for number, first in _groups(parquet, records):
-                    if places and place is not None:
+                    if place is not None and packed:
                         group = parquet.metadata.row_group(number)
-                        batch = _group(parquet, number, columns)
+                        batch = _group(parquet, number, [n for n in columns if n in places])
                         batch = self._whole(batch, file, records, columns)
-                        if read_images(stream, group, places, images := place(batch)):
+                        packed = read_images(stream, group, at, images := place(batch))
+                        if packed:
                             yield batch, images
                             continue
-                    for batch in _batches(parquet, number, first, file, [*names, "split"]):
+                    present = [name for name in (*names, "split") if name in places]
+                    for batch in _batches(parquet, number, first, file, present):
                         yield self._whole(batch, file, records, names), None
         except Exception as error:
             why = str(error).partition("\n")[0]
@@ -185,8 +187,8 @@ def _groups(parquet: pq.ParquetFile, records: RecordRange) -> Iterator[tuple[int
 
 
 def _group(parquet: pq.ParquetFile, number: int, columns: Sequence[str]) -> pa.RecordBatch:
-    """A row group as one batch, of those of the columns that the file has."""
-    rows = parquet.read_row_group(number, _present(parquet, columns)).combine_chunks()
+    """A row group as one batch."""
+    rows = parquet.read_row_group(number, columns).combine_chunks()
     return _without_views(rows.to_batches()[0])
 
 
@@ -195,26 +197,12 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     """A row group in batches, without deleted rows."""
     bits = np.unpackbits(np.frombuffer(file.kept, np.uint8))[first:]
-    for batch in parquet.iter_batches(_BATCH_ROWS, [number], _present(parquet, columns)):
+    for batch in parquet.iter_batches(_BATCH_ROWS, [number], columns):
         kept = np.ones(len(batch), bool)
         kept[: len(bits)] = bits[: len(batch)]
         bits = bits[len(batch) :]
         whole = _without_views(batch)
         yield whole if kept.all() else whole.filter(pa.array(kept))
-
-
-def _present(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
-    there = set(parquet.schema_arrow.names)
-    return [name for name in columns if name in there]
-
-
-def _places(parquet: pq.ParquetFile, pixels: Sequence[str]) -> list[int]:
-    """Where columns of pixels are in the file; none if one is not there, or not alone a pixel."""
-    places = {name: place for place, name in enumerate(parquet.schema_arrow.names)}
-    # A column `image` has pages of another kind.
-    if "image" in pixels or not places.keys() >= set(pixels):
-        return []
-    return [places[name] for name in pixels]
 
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:

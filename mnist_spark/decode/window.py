@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mnist_spark.decode.pixel_reader import Bytes
 from mnist_spark.errors import TableError
 from mnist_spark.ranges.plan import RecordRange
 
@@ -22,7 +23,6 @@ NAMED = 5
 
 _BLOCK_ROWS = 512  # rows that are turned from columns into records at a time: a CPU's cache
 
-Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.integer]
 
 

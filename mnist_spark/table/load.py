@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from mnist_spark.decode.pixel_reader import Bytes
 from mnist_spark.errors import TableError, UsageError, nearest
 from mnist_spark.table.images import ImageTable
 from mnist_spark.table.read import open_table
 from mnist_spark.table.target import Target
-
-Bytes = npt.NDArray[np.uint8]
 
 _WINDOW_RECORDS = 1 << 16
 """Records that an iterator reads at a time: about a row group of Parquet."""
