@@ -65,7 +65,7 @@ def test_read_back(data):
             kind = data.draw(st.sampled_from(["scalar", "list", "struct", "none"]))
             if kind == "none":
                 encoded[number] = None
-            elif kind == "struct" and depth < 2:
+            elif kind == "struct" and depth < 3:
                 encoded[number], wanted[number] = build(depth + 1)
             elif kind == "list":
                 values = data.draw(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1))

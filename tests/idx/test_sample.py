@@ -166,9 +166,9 @@ def test_nearest_centroid_tells_the_digits_apart(seed: int) -> None:
 
 
 def test_images_look_like_mnist() -> None:
-    images, labels = records(10_000)
+    images, labels = records(20_000)
     assert len({image.tobytes() for image in images}) == len(images)
-    assert np.bincount(labels, minlength=10).min() > 900
+    assert np.bincount(labels, minlength=10).min() > 1800
     assert len(np.unique(images)) > 200, "grey levels"
     assert 0.7 < (images == 0).mean() < 0.9, "background"
     assert images.max(axis=1).min() > 128, "no digit is faint"
@@ -192,7 +192,7 @@ from mnist_spark.idx.sample import write_sample
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-for train in (20_000, 120_000):
+for train in (30_000, 300_000):
     with tempfile.TemporaryDirectory() as folder:
         write_sample(Path(folder), train=train, test=1, gzip=False)
     print(peak())
