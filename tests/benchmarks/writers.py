@@ -58,8 +58,8 @@ class Contender:
     slow: bool = False
 
 
-def ours(writer: str) -> Callable[[Place], Write]:
-    """``mnist_spark.ingest``, as the command line calls it."""
+def ours(writer: str, *, batch: bool = False) -> Callable[[Place], Write]:
+    """``mnist_spark.ingest``, as notebooks call it; ``batch``: as the commands do."""
 
     def start(place: Place) -> Write:
         import mnist_spark
@@ -71,6 +71,7 @@ def ours(writer: str) -> Callable[[Place], Write]:
                 cache=place.cache,
                 writer=writer,
                 master=MASTER,
+                batch=batch,
             ).seconds
 
         return write
@@ -293,12 +294,18 @@ def bare_session(place: Place) -> Write:
 
 BARE = Contender("bare", "bare SparkSession, range(1).count()", bare_session)
 OURS = Contender("columnar", "mnist-spark, writer columnar", ours("columnar"))
+COMMAND = Contender("command", "mnist-spark, the command", ours("columnar", batch=True), slow=True)
 FIRST = Contender(
-    "columnar-first", "  … first run of a machine", ours("columnar"), keep_archive=False, slow=True
+    "command-first",
+    "mnist-spark, the command, first on a machine",
+    ours("columnar", batch=True),
+    keep_archive=False,
+    slow=True,
 )
 LIMIT = Contender("limit", "limit: gunzip, digest, transpose, zstd, write", physical_limit)
 WRITERS = (
     OURS,
+    COMMAND,
     FIRST,
     Contender(
         "columnar-cached", "  … files decompressed before", ours("columnar"), keep_payloads=True
