@@ -6,7 +6,6 @@ takes less than half of the time in which Arrow makes 784 columns of integers.
 
 from __future__ import annotations
 
-import functools
 import zlib
 from collections.abc import Sequence
 from typing import IO, NamedTuple
@@ -26,8 +25,6 @@ from mnist_spark.decode.pages import (
 )
 
 Bytes = npt.NDArray[np.uint8]
-
-_CODEC = pa.Codec("zstd")
 
 _BLOCK_COLUMNS = 64
 """Columns that are decompressed and transposed at a time. They stay in a core's caches: all 784 at
@@ -63,7 +60,7 @@ def read_images(
             return False
         # One call for all of them: the GIL is taken by the thread that reads another file.
         frames = b"".join([page.frame for page in known])
-        bodies = np.frombuffer(_CODEC.decompress(frames, len(known) * size), np.uint8)
+        bodies = np.frombuffer(pa.Codec("zstd").decompress(frames, len(known) * size), np.uint8)
         bodies = bodies.reshape(-1, size)
         highest = [page.highest for page in known]
         packed = [not page.constant for page in known]
@@ -128,16 +125,22 @@ def _data_page(
         return _DataPage(frame, False, highest)
     if raw_size != len(constant_indices(0, rows)):
         return None
-    body = _CODEC.decompress(frame, raw_size, asbytes=True)
+    body = pa.Codec("zstd").decompress(frame, raw_size, asbytes=True)
     if body != constant_indices(body[-1], rows):
         return None
     return _DataPage(_constant_frame(body[-1], size), True, highest)
 
 
-@functools.cache
+_constants: dict[tuple[int, int], bytes] = {}
+"""By value and size: the frames of constants, which are compressed once."""
+
+
 def _constant_frame(value: int, size: int) -> bytes:
     """What :attr:`_DataPage.constant` says."""
-    return _CODEC.compress(bytes([value]) * size, asbytes=True)  # type: ignore[no-any-return]
+    if (value, size) not in _constants:
+        body = bytes([value]) * size
+        _constants[value, size] = pa.Codec("zstd").compress(body, asbytes=True)
+    return _constants[value, size]
 
 
 _highest_values: dict[bytes, int] = {}
