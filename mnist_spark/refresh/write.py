@@ -88,8 +88,9 @@ def _ingest(
     from mnist_spark.ingestion import ingest  # a refresh that writes nothing does without it
 
     # The number is the version that this refresh has seen, plus one: of several refreshes that
-    # have seen the same version, one writes.
-    seen = -1 if decision.version is None else decision.version
+    # have seen the same version, one writes. Version 0 is the empty table that the first ingest
+    # makes before it writes; who has seen that has seen no more than who has seen nothing.
+    seen = decision.version or -1
     return ingest(
         source.argument,
         target=table.target.text,

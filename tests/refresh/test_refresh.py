@@ -17,10 +17,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from mnist_spark.cli.main import main
 from mnist_spark.download import cache as caching
 from mnist_spark.history import history
+from mnist_spark.ingestion import ingest
 from mnist_spark.refresh import run as refreshing
+from mnist_spark.refresh.decide import Cause, decide
+from mnist_spark.refresh.reader import parse
+from mnist_spark.refresh.report import Outcome, TableReport
+from mnist_spark.refresh.source import Sources
+from mnist_spark.refresh.write import write_table
 from mnist_spark.verify import verify
 from tests.support.faults import Fault, serve
-from tests.support.idxfiles import random_pair
+from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.processes import TIMEOUT
 from tests.support.publish import publish, tag
 
@@ -349,6 +355,30 @@ def test_two_at_once_as_on_two_machines(drivers, tiny, tmp_path, writer):
     assert sorted(outcomes) == ["up to date", "written"]
     assert ingests(tmp_path / "lake" / "t") == 1
     assert verify(tmp_path / "lake" / "t", dataset=tiny.description).ok
+
+
+@pytest.mark.parametrize("writer", ["columnar", "spark"])
+def test_the_other_machine_has_only_created_the_table(spark, tmp_path, writer):
+    """It writes its rows after this refresh has looked, and before this one writes."""
+    write_dataset(tmp_path / "in", {"train": TRAIN, "test": TEST}, image_shape=(5, 4))
+    text = f'[tables.t]\ndataset = "in/dataset.toml"\ntarget = "t"\nwriter = "{writer}"\n'
+    (config,) = parse(text, tmp_path / "refresh.toml")
+    order = {"target": tmp_path / "t", "cache": tmp_path / "cache", "spark": spark}
+    ingest(config.dataset_argument, transaction=0, **order)
+    rows, aside = tmp_path / "t" / "_delta_log" / f"{1:020}.json", tmp_path / "aside"
+    rows.rename(aside)
+    sources = Sources(tmp_path / "cache", dry_run=False)
+    decision = decide(config, sources.of(config), deep=False)
+    assert (decision.cause, decision.version) == (Cause.DAMAGED, 0)
+
+    def start_spark():
+        aside.rename(rows)
+        return spark
+
+    report = TableReport("t", "in", "t", Outcome.FAILED)
+    found = write_table(config, sources, decision, report, start_spark)
+    assert (found.outcome, found.version) == (Outcome.UP_TO_DATE, 1)
+    assert ingests(tmp_path / "t") == 1
 
 
 def test_two_at_once_and_what_a_refresh_costs(tiny, tmp_path, record_property):
