@@ -36,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request: ``/bucket`` or ``/bucket/object``."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # see tests/support/proxy.py
     buckets: dict[str, dict[str, Object]] = {}  # noqa: RUF012 - what all requests share
     uploads: dict[str, dict[int, bytes]] = {}  # noqa: RUF012
     generations = itertools.count(1)

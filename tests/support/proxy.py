@@ -134,6 +134,8 @@ class State:
 def serve(target: int, state: State) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Else a body waits 40 ms for the client to acknowledge its headers.
+        disable_nagle_algorithm = True
 
         def handle_one_request(self) -> None:
             try:
