@@ -82,9 +82,10 @@ unit: $(VENV)/installed-dev
 check: $(VENV)/installed-dev  ## lint and the tests without Spark
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
 
-# Two processes, each with a Spark session of its own; tests/conftest.py has the long files begin first.
+# Three processes for two cores, as some tests wait, each with a Spark session of its own;
+# tests/conftest.py has the long files begin first.
 test: setup deploy-tools browser  ## every tier of tests but test-long; ARGS='-k delta' for some
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m 'not long' $(ARGS)
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m 'not long' $(ARGS)
 
 test-long: setup deploy-tools test-matrix  ## whole notebooks, Airflow's whole run, a minute of chaos, other versions
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m long $(ARGS)
