@@ -54,7 +54,7 @@ def trace(records: RecordRange, started: float) -> TaskTrace:
     Args:
         started: :func:`time.perf_counter` at the task's start.
     """
-    seconds = round(time.perf_counter() - started, 3)
+    seconds = round(time.perf_counter() - started, 6)
     host = socket.gethostname()
     return TaskTrace(records.split, records.start, records.stop, host, _executor(), seconds)
 
