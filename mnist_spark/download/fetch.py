@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import wait
 from functools import partial
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from mnist_spark.download.archive import Members
 from mnist_spark.download.file import Download, Failure, Fetched, Outcome, fetch_file
 from mnist_spark.download.inputs import Inputs, as_published, in_users_source, parse_source
 from mnist_spark.errors import DownloadError
-from mnist_spark.storage.runtime import start
+from mnist_spark.storage.runtime import start, wait_for
 from mnist_spark.storage.stores import check_url
 from mnist_spark.storage.urls import is_cloud
 
@@ -106,8 +106,8 @@ def in_parallel(
 
     futures = [start(partial(work_in_turn, item)) for item in items]
     try:
-        done = wait(futures, return_when=FIRST_EXCEPTION).done
-        return [future.result() for future in futures if future in done]
+        wait_for(futures)
+        return [future.result() for future in futures if future.done()]
     finally:
         stopped.set()
         # Those that aren't stuck in the network remove their temporary files meanwhile.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import math
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import TypeVar
 
 from mnist_spark.errors import UsageError
 from mnist_spark.storage.urls import redact, scheme
 
 _EXTENSION = "obstore._obstore"
+_MOMENT_SECONDS = 0.5
 _Result = TypeVar("_Result")
 _forked = False
 
@@ -55,7 +58,22 @@ def call(work: Callable[[], _Result], seconds: float | None = None) -> _Result:
     Raises:
         TimeoutError: it takes longer than so many seconds.
     """
-    return start(work).result(seconds)
+    future = start(work)
+    wait_for([future], seconds)
+    return future.result(0)
+
+
+def wait_for(futures: Collection[Future[_Result]], seconds: float | None = None) -> None:
+    """Waits until all are done, one has failed, or so many seconds have passed. Ctrl-C ends it.
+
+    A signal that comes just before a thread begins to wait is noticed only when it stops waiting.
+    So this waits for moments.
+    """
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        found = wait(futures, min(left, _MOMENT_SECONDS), FIRST_EXCEPTION)
+        if not found.not_done or any(each.exception() for each in found.done):
+            return
 
 
 def start(work: Callable[[], _Result]) -> Future[_Result]:

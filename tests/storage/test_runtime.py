@@ -89,6 +89,34 @@ def test_ctrl_c_does_not_wait_for_storage_that_hangs(silent, tmp_path, work):
     assert stderr.rstrip().endswith("KeyboardInterrupt")
 
 
+WAITS = {
+    "call": "from mnist_spark.storage.runtime import call; call(hang)",
+    "in_parallel": "from mnist_spark.download.fetch import in_parallel;"
+    "in_parallel(lambda _: hang(), [1, 2], threading.Event())",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_ctrl_c_that_does_not_wake_the_wait(wait):
+    """Like one that comes just before a wait begins: here another thread gets the signal."""
+    code = (
+        "import signal, threading, time\n"
+        "me = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "threading.Timer(1, me).start()\n"
+        "hang = lambda: time.sleep(60)\n"
+        f"{WAITS[wait]}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(mnist_spark.__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
 def test_what_is_given_up_ends(silent, monkeypatch):
     monkeypatch.setattr("mnist_spark.storage.options._LIMITS", LIMITS | {"timeout": "1s"})
     before = threading.active_count()
