@@ -67,12 +67,14 @@ SPARK_PLACES = {
     "tests/table/test_memory.py",
 }
 # Left to `make test-long`: whole notebooks on real data, Airflow's whole run, chaos for a minute, a
-# million records.
+# million records, and what the matrix asks of other versions: of the pinned ones other tests do.
 LONG = {
     "tests/cluster/test_everywhere.py::test_a_million_records",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
     "tests/deploy/test_airflow.py::test_failure_is_a_failure",
     "tests/deploy/test_airflow.py::test_run",
+    "tests/ingestion/test_versions.py::test_the_writer_spark_writes_or_says_what_it_lacks",
+    "tests/ingestion/test_versions.py::test_what_the_columnar_writer_writes_is_verified_by_spark",
     "tests/jobs/test_notebooks.py::test_databricks[spark]",
     "tests/jobs/test_notebooks.py::test_quickstart",
 }

@@ -18,6 +18,13 @@ import psutil
 TIMEOUT = 180
 PROJECT = Path(__file__).resolve().parents[2]
 
+# Spark interprets expressions: most queries of tests run once, over few rows, and to compile code
+# for them takes longer. Examples, notebooks, commands and clusters generate code, as users do.
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
 
 def until(condition: Callable[[], Any], what: str, pause: float = 0.001) -> Any:
     """Waits for the condition; returns its value, which is true."""
@@ -142,7 +149,8 @@ class Drivers:
         return [*alive, *new][:count]
 
     def _new(self) -> Driver:
-        driver = Driver(self._home / f"driver{len(self._started)}")
+        conf = " ".join(f"--conf {key}={value}" for key, value in INTERPRETED.items())
+        driver = Driver(self._home / f"driver{len(self._started)}", conf=conf)
         self._started.append(driver)
         return driver
 

@@ -15,7 +15,7 @@ from mnist_spark.errors import SparkError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import session
 from tests.support.idxfiles import random_pair, write_dataset
-from tests.support.processes import Drivers
+from tests.support.processes import INTERPRETED, Drivers
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,6 +58,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         active = session.session("local[2]", delta=has_delta())
     finally:
         os.chdir(before)
+    for key, value in INTERPRETED.items():
+        active.conf.set(key, value)
     # VACUUM would list two folders in thousands of tasks.
     active.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", "2")
     active.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
