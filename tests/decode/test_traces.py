@@ -29,7 +29,7 @@ def test_a_trace_travels_as_text():
     assert TaskTrace.from_json(found.to_json()) == found
     assert (found.records, found.host) == (RECORDS, HOST)
     assert 2.123 <= found.seconds < 60
-    assert found.seconds == round(found.seconds, 3)
+    assert found.seconds == round(found.seconds, 6)
 
 
 @pytest.mark.parametrize(
