@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,8 +74,14 @@ class Bench:
         self.clean()
         self._wanted: dict[str, Content] = expected(self._source)
         archive = self._cache / JVM_ARCHIVES / jvm_archive.archive_name(find_java())
-        jvm_training.make(archive)
         self._archive = archive
+        self._make_archive()
+
+    def _make_archive(self) -> None:
+        """Makes it, or waits for the process that a contender has left to make it."""
+        while not self._archive.exists():
+            jvm_training.make(self._archive)
+            time.sleep(0.5)
 
     def write(self, contender: Contender, number: int) -> None:
         """One process of a contender: a cold write, then warm ones, then the check."""
@@ -88,7 +95,7 @@ class Bench:
             "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
         )
         if not contender.keep_archive:
-            jvm_training.make(self._archive)  # the process that makes it has ended with its tree
+            self._make_archive()
         folder = self._work / contender.key
         if run.get("error") is None and contender not in (BARE, LIMIT):
             try:

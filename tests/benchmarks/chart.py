@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.writers import BARE, OURS, WRITERS
+from tests.benchmarks.writers import BARE, COMMAND, FIRST, OURS, WRITERS
 
 LEFT_OUT = {"columnar-cached", "pandas-pickled", "pyarrow-zstd"}
 OURS_COLOUR, PEER_COLOUR, FLOOR_COLOUR, INK = "#0b6e4f", "#9aa5b1", "#d9b44a", "#222222"
@@ -52,7 +52,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 if seconds is None:
                     continue
                 colour = PEER_COLOUR
-                if contender is OURS:
+                if contender in (OURS, COMMAND, FIRST):
                     colour = OURS_COLOUR
                 elif contender.key in ("limit", BARE.key):
                     colour = FLOOR_COLOUR

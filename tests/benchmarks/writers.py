@@ -317,7 +317,7 @@ WRITERS = (
     Contender("arrow", "Arrow table → createDataFrame → Delta", arrow_frame),
     Contender("pyarrow", "one process: pyarrow + write_deltalake", pyarrow_deltalake),
     Contender("pyarrow-zstd", "  … with zstd level 1", pyarrow_deltalake_zstd),
-    Contender("pyarrow-tuned", "  … pq.write_table with dictionaries, tuned", pyarrow_tuned),
+    Contender("pyarrow-tuned", "one process: pq.write_table, tuned", pyarrow_tuned),
     Contender("polars", "one process: Polars write_delta, zstd level 1", polars),
     Contender("duckdb", "one process: DuckDB COPY, zstd level 1", duckdb_copy),
     LIMIT,
