@@ -58,7 +58,8 @@ def read_images(
         known = [page for page in pages if page is not None]
         if len(known) < len(pages):
             return False
-        # One call for all of them: the GIL is taken by the thread that reads another file.
+        # zstd takes frames that follow each other. After each call, the threads of other files
+        # compete for the GIL.
         frames = b"".join([page.frame for page in known])
         bodies = np.frombuffer(pa.Codec("zstd").decompress(frames, len(known) * size), np.uint8)
         bodies = bodies.reshape(-1, size)

@@ -184,8 +184,8 @@ def range_sha256(path: str, header: Header, records: RecordRange) -> str:
     return digest.hexdigest()
 
 
-def _elements(path: str, header: Header, records: RecordRange) -> Iterator[bytes]:
+def _elements(path: str, header: Header, records: RecordRange) -> Iterator[memoryview]:
     """The bytes of a range's elements, in chunks."""
     with open(path, "rb") as stream:
         for _, chunk in iter_records(stream, header, path, records.start, records.stop):
-            yield chunk.tobytes()
+            yield chunk.data

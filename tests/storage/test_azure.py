@@ -108,10 +108,13 @@ def test_all_splits_are_prepared(azure, tmp_path):
 
 def test_refused_access(azure, tmp_path, monkeypatch):
     mnist = catalog.find("mnist")
+    # A signature still: of one that is cut short within an escape, Azurite says "HTTP 500".
+    wrong = re.sub(r"sig=[^&]+", f"sig={'A' * 43}%3D", azure.sas)
+    assert wrong != azure.sas
     # Azure says "not found" of what may not be seen.
     cases = {
         f"{azure.url()}/private": r"/private/: HTTP 40[34]",
-        f"{azure.url()}/private?{azure.sas[:-9]}": r"/private/: HTTP 403",
+        f"{azure.url()}/private?{wrong}": r"/private/: HTTP 403",
         f"{azure.url()}/absent": r"/absent/: HTTP 40[34]",
     }
     for source, reason in cases.items():
