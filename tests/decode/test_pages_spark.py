@@ -23,7 +23,9 @@ from mnist_spark.ranges.task import PayloadSlice, RangeTask
 from mnist_spark.verify import What, verify
 from tests.support import compact
 from tests.support.idxfiles import ubytes, write_dataset
-from tests.support.processes import INTERPRETED
+
+# Spark's readers give whole batches to generated code only.
+pytestmark = pytest.mark.usefixtures("generated_code")
 
 SHAPE = (4, 4)
 PIXELS = [str(i) for i in range(16)]
@@ -38,16 +40,6 @@ def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
     images[:, 4:8][random.random((len(images), 4)) < 0.99] = 0
     images[:, 8] = images[:, 8] // 2 * 2
     return images, random.integers(0, 10, len(images), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def generated_code(spark) -> Iterator[None]:
-    """Spark's readers give whole batches to generated code only."""
-    for key in INTERPRETED:
-        spark.conf.unset(key)
-    yield
-    for key, value in INTERPRETED.items():
-        spark.conf.set(key, value)
 
 
 @pytest.fixture(scope="module")

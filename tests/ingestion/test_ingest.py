@@ -101,6 +101,7 @@ def test_real_data_as_a_delta_table(spark, real_data, tmp_path, name):
     ]
 
 
+@pytest.mark.usefixtures("generated_code")  # for 70,000 rows it pays
 def test_the_spark_writer_on_real_data(spark, real_data, tmp_path):
     folder, target = real_data / "mnist", tmp_path / "table"
     report = ingest(

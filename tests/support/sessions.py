@@ -67,6 +67,16 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     active.stop()
 
 
+@pytest.fixture
+def generated_code(spark: SparkSession) -> Iterator[None]:
+    """The session compiles expressions, as users' sessions do."""
+    for key in INTERPRETED:
+        spark.conf.unset(key)
+    yield
+    for key, value in INTERPRETED.items():
+        spark.conf.set(key, value)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """3,000 training and 500 test records, in four gzip files."""
