@@ -51,20 +51,19 @@ def read_images(
     runs = list(index_runs(rows))
     size = runs[-1].stop + runs[-1].padding
     for first in range(0, len(places), _BLOCK_COLUMNS):
-        pages = [
-            _data_page(stream, group.column(place), rows, size)
-            for place in places[first : first + _BLOCK_COLUMNS]
-        ]
-        known = [page for page in pages if page is not None]
-        if len(known) < len(pages):
-            return False
+        pages = []
+        for place in places[first : first + _BLOCK_COLUMNS]:
+            page = _data_page(stream, group.column(place), rows, size)
+            if page is None:
+                return False
+            pages.append(page)
         # zstd takes frames that follow each other. After each call, the threads of other files
         # compete for the GIL.
-        frames = b"".join([page.frame for page in known])
-        bodies = np.frombuffer(pa.Codec("zstd").decompress(frames, len(known) * size), np.uint8)
+        frames = b"".join([page.frame for page in pages])
+        bodies = np.frombuffer(pa.Codec("zstd").decompress(frames, len(pages) * size), np.uint8)
         bodies = bodies.reshape(-1, size)
-        highest = [page.highest for page in known]
-        packed = [not page.constant for page in known]
+        highest = [page.highest for page in pages]
+        packed = [not page.constant for page in pages]
         done = 0
         for run in runs:
             header = np.frombuffer(run.header, np.uint8)
@@ -74,7 +73,7 @@ def read_images(
             if (indices.max(axis=1) > highest).any():
                 raise OSError("an index has no value in the dictionary")
             count = run.stop - run.start
-            images[done : done + count, first : first + len(known)] = indices.T
+            images[done : done + count, first : first + len(pages)] = indices.T
             done += count
     return True
 
