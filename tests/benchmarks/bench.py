@@ -15,20 +15,20 @@ import json
 import os
 import shutil
 import sys
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mnist_spark.download.entries import JVM_ARCHIVES
-from mnist_spark.spark import jvm_archive, jvm_training
+from mnist_spark.spark import jvm_archive
 from mnist_spark.spark.java import find_java
 from tests.benchmarks import chart, measure, reads, report
 from tests.benchmarks.check import Content, check, expected
 from tests.benchmarks.data import BENCH, ROOT, mnist_folder
 from tests.benchmarks.show import machine
 from tests.benchmarks.writers import BARE, LIMIT, WRITERS, Contender
+from tests.support import jvm
 
 TIMEOUT = 900.0
 KEPT = ("columnar", "spark")  # contenders whose tables are scanned afterwards
@@ -73,15 +73,8 @@ class Bench:
         self._cache = BENCH / "cache"
         self.clean()
         self._wanted: dict[str, Content] = expected(self._source)
-        archive = self._cache / JVM_ARCHIVES / jvm_archive.archive_name(find_java())
-        self._archive = archive
-        self._make_archive()
-
-    def _make_archive(self) -> None:
-        """Makes it, or waits for the process that a contender has left to make it."""
-        while not self._archive.exists():
-            jvm_training.make(self._archive)
-            time.sleep(0.5)
+        self._archive = self._cache / JVM_ARCHIVES / jvm_archive.archive_name(find_java())
+        jvm.make(self._archive)
 
     def write(self, contender: Contender, number: int) -> None:
         """One process of a contender: a cold write, then warm ones, then the check."""
@@ -95,7 +88,7 @@ class Bench:
             "write", contender.key, number, min(self._repeat, 2) if contender.slow else self._repeat
         )
         if not contender.keep_archive:
-            self._make_archive()
+            jvm.make(self._archive)  # perhaps the contender has left a process that makes it
         folder = self._work / contender.key
         if run.get("error") is None and contender not in (BARE, LIMIT):
             try:

@@ -21,9 +21,13 @@ def archive() -> Path:
     """In the checkout, beside the virtual environments; made if it isn't there."""
     path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(find_java())
     if not path.exists():
-        # False: another process makes it.
-        until(lambda: jvm_training.make(path) or path.exists(), "the archive", pause=0.5)
+        make(path)
     return path
+
+
+def make(path: Path) -> None:
+    """Makes an archive, or waits for the process that makes it."""
+    until(lambda: jvm_training.make(path) or path.exists(), "the archive", pause=0.5)
 
 
 def options(path: Path) -> str:
