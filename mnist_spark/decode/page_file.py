@@ -7,7 +7,7 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
@@ -30,6 +30,15 @@ _SMALLINT = {
 _LIST = {6: thrift.i32(3), 10: thrift.struct({3: thrift.struct({})})}
 
 
+class _Kind(NamedTuple):
+    """What many chunks of a row group have in common."""
+
+    values: int
+    encoding: Encoding
+    pages: int
+    extremes: tuple[int, int] | None
+
+
 class PageFile:
     """A Parquet file that is written chunk by chunk, row group by row group.
 
@@ -42,7 +51,7 @@ class PageFile:
         self._stream = stream
         self._columns = columns
         self._paths = [_path(field) for field in columns]
-        self._encodings: dict[tuple[Encoding, int], dict[int, thrift.Value]] = {}
+        self._forms: dict[_Kind, thrift.Form] = {}
         self._rows = 0
         self._chunks: list[thrift.Value] = []
         self._groups: list[thrift.Value] = []
@@ -64,27 +73,16 @@ class PageFile:
             pages: a dictionary page, if the encoding has one, and data pages.
             extremes: the least and the greatest value, if readers are to know them.
         """
-        size = sum(len(page.data) for page in pages)
-        raw_size = sum(page.raw_size for page in pages)
+        size = sum([len(page.data) for page in pages])
+        raw_size = sum([page.raw_size for page in pages])
         dictionary = len(pages[0].data) if encoding == Encoding.RLE_DICTIONARY else 0
-        key = encoding, len(pages)
-        if key not in self._encodings:
-            self._encodings[key] = _encodings(*key)
-        encodings = self._encodings[key]
-        metadata = {
-            1: _INT32,
-            2: encodings[2],
-            3: self._paths[len(self._chunks)],
-            4: _ZSTD,
-            5: thrift.i64(values),
-            6: thrift.i64(raw_size),
-            7: thrift.i64(size),
-            9: thrift.i64(self._end + dictionary),
-            11: thrift.i64(self._end) if dictionary else None,
-            12: _statistics(*extremes) if extremes else None,
-            13: encodings[13],
-        }
-        self._chunks.append(thrift.struct({2: thrift.i64(0), 3: thrift.struct(metadata)}))
+        kind = _Kind(values, encoding, len(pages), extremes)
+        if kind not in self._forms:
+            self._forms[kind] = _chunk(kind)
+        places = [self._end + dictionary, self._end] if dictionary else [self._end]
+        numbers = map(thrift.i64, (raw_size, size, *places))
+        chunk = self._forms[kind].fill(self._paths[len(self._chunks)], *numbers)
+        self._chunks.append(chunk)
         for page in pages:
             self._stream.write(page.data)
         self._end += size
@@ -143,21 +141,36 @@ def _elements(field: pa.Field) -> Iterator[thrift.Value]:
         yield thrift.struct({1: _INT32, 3: _REQUIRED, 4: thrift.text(field.name)} | logical)
 
 
-def _encodings(encoding: Encoding, pages: int) -> dict[int, thrift.Value]:
-    """What a chunk's metadata says of its encodings, and of its pages by encoding."""
-    listed = [Encoding.RLE, encoding]  # RLE stands for the levels, be there any or not
-    counted = [(PageType.DATA_PAGE, encoding, pages)]
-    if encoding == Encoding.RLE_DICTIONARY:
-        listed.insert(0, Encoding.PLAIN)
-        counted = [
+def _chunk(kind: _Kind) -> thrift.Form:
+    """Metadata of chunks; blank are the path, the size before and after compression, places."""
+    text, number = thrift.blank(9), thrift.blank(6)
+    encodings = [Encoding.RLE, kind.encoding]  # RLE stands for the levels, be there any or not
+    counts = [(PageType.DATA_PAGE, kind.encoding, kind.pages)]
+    has_dictionary = kind.encoding == Encoding.RLE_DICTIONARY
+    if has_dictionary:
+        encodings.insert(0, Encoding.PLAIN)
+        counts = [
             (PageType.DICTIONARY_PAGE, Encoding.PLAIN, 1),
-            (PageType.DATA_PAGE, encoding, pages - 1),
+            (PageType.DATA_PAGE, kind.encoding, kind.pages - 1),
         ]
-    counts = [
+    counted = [
         thrift.struct({number: thrift.i32(value) for number, value in enumerate(each, 1)})
-        for each in counted
+        for each in counts
     ]
-    return {2: thrift.list_of(list(map(thrift.i32, listed))), 13: thrift.list_of(counts)}
+    metadata = {
+        1: _INT32,
+        2: thrift.list_of(list(map(thrift.i32, encodings))),
+        3: text,
+        4: _ZSTD,
+        5: thrift.i64(kind.values),
+        6: number,
+        7: number,
+        9: number,
+        11: number if has_dictionary else None,
+        12: _statistics(*kind.extremes) if kind.extremes else None,
+        13: thrift.list_of(counted),
+    }
+    return thrift.Form({2: thrift.i64(0), 3: thrift.struct(metadata)})
 
 
 def _statistics(low: int, high: int) -> thrift.Value:

@@ -73,35 +73,35 @@ def identity_dictionary(maximum: int) -> Page:
     """The dictionary page whose values are 0 … maximum, the indices themselves."""
     if maximum not in _dictionaries:
         values = np.arange(maximum + 1, dtype="<i4").tobytes()
-        header = {1: thrift.i32(maximum + 1), 2: thrift.i32(Encoding.PLAIN)}
-        _dictionaries[maximum] = _page(
-            PageType.DICTIONARY_PAGE, values, 7, thrift.struct(header), _DICTIONARY_LEVEL
-        )
+        counted = {1: thrift.i32(maximum + 1), 2: thrift.i32(Encoding.PLAIN)}
+        header = _header(PageType.DICTIONARY_PAGE, 7, thrift.struct(counted))
+        _dictionaries[maximum] = _page(header, values, _DICTIONARY_LEVEL)
     return _dictionaries[maximum]
 
 
 def data_page(body: bytes | memoryview, values: int, encoding: Encoding) -> Page:
     """A data page, version 1."""
+    return _page(_data_header(values, encoding), body, _DATA_LEVEL)
+
+
+def _data_header(values: int, encoding: Encoding) -> thrift.Form:
     levels = thrift.i32(Encoding.RLE)
-    header = {1: thrift.i32(values), 2: thrift.i32(encoding), 3: levels, 4: levels}
-    return _page(PageType.DATA_PAGE, body, 5, thrift.struct(header), _DATA_LEVEL)
+    counted = {1: thrift.i32(values), 2: thrift.i32(encoding), 3: levels, 4: levels}
+    return _header(PageType.DATA_PAGE, 5, thrift.struct(counted))
 
 
-def _page(
-    kind: PageType, body: bytes | memoryview, field: int, details: thrift.Value, level: int
-) -> Page:
+def _header(kind: PageType, field: int, details: thrift.Value) -> thrift.Form:
+    """Of pages that differ in their two sizes and their checksum."""
+    number = thrift.blank(5)
+    return thrift.Form({1: thrift.i32(kind), 2: number, 3: number, 4: number, field: details})
+
+
+def _page(header: thrift.Form, body: bytes | memoryview, level: int) -> Page:
     packed = pa.Codec("zstd", compression_level=level).compress(body, asbytes=True)
     crc = zlib.crc32(packed)
-    header = thrift.struct(
-        {
-            1: thrift.i32(kind),
-            2: thrift.i32(len(body)),
-            3: thrift.i32(len(packed)),
-            4: thrift.i32(crc - (crc >> 31 << 32)),  # Thrift's integers have a sign
-            field: details,
-        }
-    ).data
-    return Page(header + packed, len(header) + len(body))
+    crc -= crc >> 31 << 32  # Thrift's integers have a sign
+    front = header.fill(thrift.i32(len(body)), thrift.i32(len(packed)), thrift.i32(crc)).data
+    return Page(front + packed, len(front) + len(body))
 
 
 def constant_indices(index: int, records: int) -> bytes:
@@ -224,8 +224,8 @@ class IndexPages:
 
     def pages(self) -> Iterator[tuple[Page, Page]]:
         """Dictionary page and data page of each column."""
+        header = _data_header(self._records, Encoding.RLE_DICTIONARY)
         extremes = zip(self._low.tolist(), self._high.tolist(), strict=True)
         for row, (low, high) in zip(self._matrix, extremes, strict=True):
             body = row[: self._size].data if low < high else constant_indices(high, self._records)
-            page = data_page(body, self._records, Encoding.RLE_DICTIONARY)
-            yield identity_dictionary(high), page
+            yield identity_dictionary(high), _page(header, body, _DATA_LEVEL)

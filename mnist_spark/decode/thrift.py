@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+_BLANK = b"\xff" * 16
+"""No varint is so long, and no text has such bytes."""
+
 
 class Value(NamedTuple):
     """An encoded value.
@@ -87,6 +90,29 @@ def struct(fields: Mapping[int, Value | None]) -> Value:
             parts += (bytes([number - last << 4 | value.type]), value.data)
             last = number
     return Value(12, b"".join(parts) + b"\0")
+
+
+def blank(kind: int) -> Value:
+    """A field's place in a :class:`Form`, for a value of the type with the protocol's code."""
+    return Value(kind, _BLANK)
+
+
+class Form:
+    """A struct that is encoded once, but for its blanks, and filled in many times.
+
+    Args:
+        fields: as :func:`struct` takes them.
+    """
+
+    def __init__(self, fields: Mapping[int, Value | None]) -> None:
+        self._first, *self._rest = struct(fields).data.split(_BLANK)
+
+    def fill(self, *values: Value) -> Value:
+        """The struct with values of the blanks' types, in order."""
+        parts = [self._first]
+        for value, after in zip(values, self._rest, strict=True):
+            parts += (value.data, after)
+        return Value(12, b"".join(parts))
 
 
 def read_struct(data: bytes, start: int = 0) -> tuple[dict[int, Any], int]:

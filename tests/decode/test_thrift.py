@@ -50,6 +50,17 @@ def test_known_vectors(encoded, expected):
     assert encoded.hex() == expected.replace(" ", "")
 
 
+def test_form():
+    inner = thrift.struct({1: thrift.blank(8), 2: thrift.boolean(True)})
+    form = thrift.Form({1: thrift.blank(5), 2: None, 4: inner, 5: thrift.blank(6)})
+    for number, text in ((0, ""), (-(2**31), "é" * 200)):
+        values = thrift.i32(number), thrift.text(text), thrift.i64(number)
+        nested = thrift.struct({1: values[1], 2: thrift.boolean(True)})
+        assert form.fill(*values) == thrift.struct({1: values[0], 4: nested, 5: values[2]})
+    with pytest.raises(ValueError, match="longer"):
+        form.fill(thrift.i32(1))
+
+
 SCALARS = st.one_of(
     st.booleans(), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300), st.text(max_size=9)
 )
