@@ -9,8 +9,9 @@ from mnist_spark._version import __version__
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import Steps, prepare
+from mnist_spark.download.split import Steps, download, unpack
 from mnist_spark.errors import UsageError, one_of
+from mnist_spark.ranges.plan import SplitSize, plan_ranges
 from mnist_spark.ranges.transport import Transport, choose_transport
 from mnist_spark.spark import session
 from mnist_spark.table.job import WriteJob
@@ -87,27 +88,36 @@ def ingest(
         raise UsageError("number of ranges", expected="1 or more", got=ranges)
     steps = Steps()
     inputs = Inputs.chosen(source, cache, dataset=dataset)
-    prepared = prepare(found, wanted, inputs, steps=steps)
-    with steps("session"):
+    with steps("download"):
+        fetched = download(found, wanted, inputs)
+    with steps("session"), session.lasting():
         needs_delta = (table_format, choice.writer) == (Format.DELTA, Writer.SPARK)
         # Spark's own writer does its work in the JVM, which then needs its compiler.
         brief = batch and choice.writer == Writer.COLUMNAR
         spark = spark or session.session(
             master, delta=needs_delta, tables=[place.text], batch=brief
         )
-    payload_bytes = sum(p.header.payload_size for s in prepared for p in s.payloads)
+        local, parallelism = session.is_local(spark), session.parallelism(spark)
     staging = None if staging is None else os.fspath(staging)
+    payload_bytes = sum(file.payload_size for each in wanted for file in each.files)
+    way = choose_transport(transport, local=local, staging=staging, payload_bytes=payload_bytes)
+    planned = plan_ranges(
+        [SplitSize(each.name, each.records, schema.record_bytes) for each in wanted],
+        parallelism=parallelism,
+        count=ranges,
+        max_bytes=way.range_bytes,
+    )
+    # Planned before, so that the pass that checks the payloads digests the ranges too.
+    stops = {each.name: [r.stop for r in planned if r.split == each.name] for each in wanted}
+    prepared = unpack(found, wanted, fetched, inputs, stops=stops, steps=steps)
     with steps("write"), session.lasting():
-        way = choose_transport(
-            transport, local=session.is_local(spark), staging=staging, payload_bytes=payload_bytes
-        )
         job = WriteJob(
             target=place,
             dataset=found,
             schema=schema,
             splits=prepared,
-            parallelism=session.parallelism(spark),
-            range_count=ranges,
+            ranges=planned,
+            parallelism=parallelism,
             force=force,
             transport=way,
             staging=staging,
@@ -130,7 +140,7 @@ def ingest(
         label_counts={s.name: s.label_counts for s in prepared},
         transport=way.transport,
         transport_reason=way.reason,
-        ranges=[str(r) for r in job.ranges],
+        ranges=[str(r) for r in planned],
         tasks=written.tasks,
         payload_bytes=payload_bytes,
         downloaded_bytes=sum(s.downloaded for s in prepared),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
+from mnist_spark.download.digests import Digests, Sha256
 from mnist_spark.errors import IntegrityError
 from mnist_spark.idx.read import inflate
 
 _CHUNK_BYTES = 1 << 20
-_LONG_BYTES = 256 << 20
-"""From this size on, digesting takes long enough for a progress bar."""
 
 
 def check_file(path: Path, file: File) -> str:
@@ -63,16 +63,20 @@ def compare_digests(what: str, file: object, expected: str | None, got: str) -> 
 
 def sha256_of(path: Path) -> str:
     """The file's hex SHA-256."""
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size < _LONG_BYTES:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha256()
-        with progress.bar("checking", size, "B") as bar:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                bar.update(len(chunk))
-        return digest.hexdigest()
+    return digests_of(path).whole
+
+
+def digests_of(path: Path, ends: Sequence[int] = ()) -> Sha256:
+    """SHA-256 of the file and of its parts, as :class:`Digests` has them."""
+    with (
+        open(path, "rb") as stream,
+        progress.bar("checking", os.fstat(stream.fileno()).st_size, "B") as bar,
+        Digests(ends) as digests,
+    ):
+        while chunk := stream.read(_CHUNK_BYTES):
+            digests.update(chunk)
+            bar.update(len(chunk))
+        return digests.end()
 
 
 def most_bytes(file: File) -> int:

@@ -9,9 +9,8 @@ needs no lock: payloads get their names whole.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -22,7 +21,8 @@ import numpy as np
 from mnist_spark import progress
 from mnist_spark.catalog.dataset import File
 from mnist_spark.download import cache as caching
-from mnist_spark.download.check import compare_digests, sha256_of
+from mnist_spark.download.check import compare_digests, digests_of, sha256_of
+from mnist_spark.download.digests import Digests, Sha256
 from mnist_spark.download.fetch import in_parallel
 from mnist_spark.download.file import Fetched
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
@@ -44,6 +44,7 @@ class Payload:
         header: its header; the file has exactly the length that it promises.
         sha256: hex SHA-256 of the payload as it is at ``path``, header included.
         url: where the published file came from, without credentials and query.
+        parts: hex SHA-256 of the parts that :func:`unpack` was asked for.
     """
 
     file: File
@@ -51,10 +52,16 @@ class Payload:
     header: idx.Header
     sha256: str
     url: str
+    parts: tuple[str, ...] = ()
 
 
-def unpack_all(fetched: Mapping[str, Fetched], cache: Path) -> dict[str, Payload]:
+def unpack_all(
+    fetched: Mapping[str, Fetched], cache: Path, ends: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Payload]:
     """Decompresses published files as :func:`unpack` does, several at a time.
+
+    Args:
+        ends: by the same names, if parts of the payloads are to be digested.
 
     Returns:
         the payloads by the same names.
@@ -62,12 +69,16 @@ def unpack_all(fetched: Mapping[str, Fetched], cache: Path) -> dict[str, Payload
     Raises:
         MnistSparkError: as :func:`unpack`, of the first file that fails.
     """
-    stopped = threading.Event()
-    payloads = in_parallel(lambda each: unpack(each, cache, stopped), fetched.values(), stopped)
+    stopped, ends = threading.Event(), ends or {}
+    payloads = in_parallel(
+        lambda name: unpack(fetched[name], cache, ends.get(name, ()), stopped), fetched, stopped
+    )
     return dict(zip(fetched, payloads, strict=True))
 
 
-def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> Payload:
+def unpack(
+    fetched: Fetched, cache: Path, ends: Sequence[int] = (), stopped: threading.Event = _NEVER
+) -> Payload:
     """Decompresses a published file into the cache, or finds it there and checks it.
 
     Files that are published uncompressed are used in place, unless they are transposed. Images
@@ -75,6 +86,8 @@ def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> 
 
     Args:
         cache: the folder of :class:`mnist_spark.download.inputs.Inputs`.
+        ends: where the parts of the payload end that are to be digested in the same pass, see
+            :class:`mnist_spark.download.digests.Digests`.
         stopped: set when the caller doesn't wait any more; the work then ends soon.
 
     Raises:
@@ -85,16 +98,18 @@ def unpack(fetched: Fetched, cache: Path, stopped: threading.Event = _NEVER) -> 
     """
     file = fetched.file
     if file.gzipped or file.transposed:
-        path, sha256 = _unpacked(fetched, cache.absolute(), stopped)
+        path, digests = _unpacked(fetched, cache.absolute(), ends, stopped)
     else:
-        path, sha256 = fetched.path, _check(fetched.path, file, file.payload_sha256)
+        path, digests = fetched.path, _check(fetched.path, file, file.payload_sha256, ends)
     stream, header = idx.open_payload(path)
     stream.close()
-    return Payload(file, path, header, sha256, fetched.url)
+    return Payload(file, path, header, digests.whole, fetched.url, digests.parts)
 
 
-def _unpacked(fetched: Fetched, cache: Path, stopped: threading.Event) -> tuple[Path, str]:
-    """Path and SHA-256 of the payload in the cache."""
+def _unpacked(
+    fetched: Fetched, cache: Path, ends: Sequence[int], stopped: threading.Event
+) -> tuple[Path, Sha256]:
+    """Path and digests of the payload in the cache."""
     file = fetched.file
     if file.payload_sha256 is not None:
         name = f"{file.payload_sha256}.idx"
@@ -102,17 +117,17 @@ def _unpacked(fetched: Fetched, cache: Path, stopped: threading.Event) -> tuple[
         upright = "-upright" if file.transposed else ""
         name = f"from-{file.sha256 or sha256_of(fetched.path)}{upright}.idx"
     path = cache / caching.PAYLOADS / name
-    sha256 = caching.obtain(
+    digests = caching.obtain(
         [path],
-        lambda path: _find(path, file),
-        lambda: _inflate(fetched, path, stopped),
+        lambda path: _find(path, file, ends),
+        lambda: _inflate(fetched, path, ends, stopped),
         error=MnistSparkError,
     )
-    return path, sha256
+    return path, digests
 
 
-def _find(path: Path, file: File) -> str | None:
-    """The SHA-256 of the payload in the cache; None if it's missing or its digest unknown."""
+def _find(path: Path, file: File, ends: Sequence[int]) -> Sha256 | None:
+    """Digests of the payload in the cache; None if it's missing or what it should be unknown."""
     expected = file.payload_sha256
     if expected is None:
         # Nobody published it, but it was recorded when the gzip's CRC proved the payload right.
@@ -121,20 +136,20 @@ def _find(path: Path, file: File) -> str | None:
             return None
         expected = origin.sha256
     try:
-        return _check(path, file, expected)
+        return _check(path, file, expected, ends)
     except FileNotFoundError:
         return None
 
 
-def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
+def _inflate(fetched: Fetched, path: Path, ends: Sequence[int], stopped: threading.Event) -> Sha256:
     """Decompresses to ``path``, digesting on the way. For holders of its lock."""
     file = fetched.file
-    digest = hashlib.sha256()
     # Not durable: after a power cut the check on reuse finds what is missing.
     with (
         open(fetched.path, "rb") as source,
         caching.replacing(path, durable=False) as target,
         progress.bar("unpacking", file.payload_size, "B") as bar,
+        Digests(ends) as digests,
     ):
         chunks: Iterable[bytes] = (
             inflate(source, file.payload_size, fetched.path)
@@ -144,14 +159,14 @@ def _inflate(fetched: Fetched, path: Path, stopped: threading.Event) -> str:
         for chunk in _upright(chunks, fetched.path) if file.transposed else chunks:
             if stopped.is_set():
                 raise MnistSparkError("decompressing was stopped", file=path)
-            digest.update(chunk)
+            digests.update(chunk)
             target.write(chunk)
             bar.update(len(chunk))
-        sha256 = digest.hexdigest()
-        compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, sha256)
+        found = digests.end()
+        compare_digests("SHA-256 of the payload", fetched.path, file.payload_sha256, found.whole)
         if file.payload_sha256 is None:
-            caching.write_origin(path, caching.Origin(fetched.url, sha256))
-    return sha256
+            caching.write_origin(path, caching.Origin(fetched.url, found.whole))
+    return found
 
 
 def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
@@ -176,7 +191,7 @@ def _upright(chunks: Iterable[bytes], file: object) -> Iterator[bytes]:
     yield bytes(rest)  # of a payload that is cut short, as its length will tell
 
 
-def _check(path: Path, file: File, expected: str | None) -> str:
+def _check(path: Path, file: File, expected: str | None, ends: Sequence[int]) -> Sha256:
     size = path.stat().st_size
     if size != file.payload_size:
         raise IntegrityError(
@@ -185,6 +200,6 @@ def _check(path: Path, file: File, expected: str | None) -> str:
             expected=f"{file.payload_size:,} bytes",
             got=f"{size:,} bytes",
         )
-    sha256 = sha256_of(path)
-    compare_digests("SHA-256 of the payload", path, expected, sha256)
-    return sha256
+    digests = digests_of(path, ends)
+    compare_digests("SHA-256 of the payload", path, expected, digests.whole)
+    return digests

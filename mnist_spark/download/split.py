@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download import payload
 from mnist_spark.download.fetch import fetch
+from mnist_spark.download.file import Fetched
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.errors import IdxError, IntegrityError, MnistSparkError
 from mnist_spark.idx import format as idx
@@ -38,6 +40,7 @@ class PreparedSplit:
     Attributes:
         label_counts: records per class, in the order of the dataset's classes.
         downloaded: bytes that travelled just now; 0 if all was cached.
+        range_sha256: hex SHA-256 of ranges' elements, by payload and first and last record + 1.
     """
 
     pair: Pair
@@ -45,6 +48,7 @@ class PreparedSplit:
     labels: payload.Payload
     label_counts: tuple[int, ...]
     downloaded: int
+    range_sha256: Mapping[tuple[str, int, int], str]
 
     @property
     def name(self) -> str:
@@ -58,32 +62,58 @@ class PreparedSplit:
 
 
 def prepare(
-    dataset: catalog.Dataset,
-    splits: Sequence[catalog.Split],
-    inputs: Inputs,
-    *,
-    steps: Steps | None = None,
+    dataset: catalog.Dataset, splits: Sequence[catalog.Split], inputs: Inputs
 ) -> list[PreparedSplit]:
     """Downloads, decompresses and checks the splits' files, as far as the cache lacks them.
 
-    Args:
-        steps: gets the seconds of ``download``, ``unpack`` and ``check``.
-
     Raises:
         DownloadError: no mirror gave a file.
+        IntegrityError, IdxError: as :func:`unpack`.
+    """
+    return unpack(dataset, splits, download(dataset, splits, inputs), inputs)
+
+
+def download(
+    dataset: catalog.Dataset, splits: Sequence[catalog.Split], inputs: Inputs
+) -> dict[str, Fetched]:
+    """The first half of :func:`prepare`: published files, by name, as the catalog promises them."""
+    try:
+        return fetch(dataset, splits, inputs)
+    except IntegrityError as error:  # of an archive that is the published one
+        raise _with_dataset(dataset, error) from error
+
+
+def unpack(
+    dataset: catalog.Dataset,
+    splits: Sequence[catalog.Split],
+    fetched: Mapping[str, Fetched],
+    inputs: Inputs,
+    *,
+    stops: Mapping[str, Sequence[int]] | None = None,
+    steps: Steps | None = None,
+) -> list[PreparedSplit]:
+    """The other half of :func:`prepare`: payloads from published files.
+
+    Args:
+        stops: by split, the numbers of the records before which ranges end, ascending. The ranges
+            are digested in the pass that checks the payload as a whole.
+        steps: gets the seconds of ``unpack`` and ``check``.
+
+    Raises:
         IntegrityError: a payload isn't the promised one.
         IdxError: a payload isn't valid IDX, isn't as the catalog says, or has labels outside the
             classes.
     """
-    steps = Steps() if steps is None else steps
-    with steps("download"):
-        try:
-            fetched = fetch(dataset, splits, inputs)
-        except IntegrityError as error:  # of an archive that is the published one
-            raise _with_dataset(dataset, error) from error
+    stops, steps = stops or {}, Steps() if steps is None else steps
+    ends = {
+        file.name: [file.payload_size - (split.records - stop) * size for stop in (0, *numbers)]
+        for split in splits
+        if (numbers := stops.get(split.name))
+        for file, size in zip(split.files, _record_sizes(dataset), strict=True)
+    }
     with steps("unpack"):
         try:
-            payloads = payload.unpack_all(fetched, inputs.cache)
+            payloads = payload.unpack_all(fetched, inputs.cache, ends)
         except MnistSparkError as error:
             raise _with_dataset(dataset, error) from error
     prepared = []
@@ -102,8 +132,21 @@ def prepare(
         except MnistSparkError as error:
             raise _with_dataset(dataset, error) from error
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
-        prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
+        digests = {
+            (str(each.path), start, stop): sha256
+            for each in (images, labels)
+            for (start, stop), sha256 in zip(
+                pairwise((0, *stops.get(split.name, ()))), each.parts[1:], strict=False
+            )
+        }
+        prepared.append(PreparedSplit(pair, images, labels, counts, downloaded, digests))
     return prepared
+
+
+def _record_sizes(dataset: catalog.Dataset) -> tuple[int, int]:
+    """Bytes of an image and of its labels in the files."""
+    schema = catalog_schema(dataset, Layout.BINARY)
+    return schema.record_bytes, len(schema.label_columns) * schema.labels.itemsize
 
 
 def _with_dataset(dataset: catalog.Dataset, error: MnistSparkError) -> MnistSparkError:

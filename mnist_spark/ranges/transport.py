@@ -103,6 +103,7 @@ def plan_tasks(
     ranges: Sequence[RecordRange],
     *,
     places: Mapping[str, str] | None = None,
+    known: Mapping[tuple[str, int, int], str] | None = None,
     checked: bool = True,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[RangeTask]:
@@ -111,22 +112,27 @@ def plan_tasks(
     Args:
         pairs: the payloads, on the driver's disk.
         places: payload → path or URL under which executors find it, if it's another.
-        checked: whether to give each task the digest of what it has to read, for which the
-            driver reads the payloads once.
+        known: digests of ranges, as :class:`mnist_spark.download.split.PreparedSplit` has them.
+        checked: whether to give each task the digest of what it has to read. Those that aren't
+            known the driver computes from the payloads.
         advance: told how many records have been planned since.
 
     Raises:
         IdxError: a payload is no longer what it was when its pair was opened.
     """
     by_split = {pair.split: pair for pair in pairs}
-    places = places or {}
+    places, known = places or {}, known or {}
+
+    def sha256(path: str, header: Header, records: RecordRange) -> str:
+        found = known.get((path, records.start, records.stop))
+        return found or range_sha256(path, header, records)
 
     def plan(records: RecordRange) -> RangeTask:
         pair = by_split[records.split]
         images, labels = (
             PayloadSlice(
                 places.get(path, path),
-                range_sha256(path, header, records) if checked else None,
+                sha256(path, header, records) if checked else None,
             )
             for path, header in (
                 (pair.images, pair.image_header),

@@ -16,7 +16,7 @@ from mnist_spark.decode.parquet_file import DataFile
 from mnist_spark.decode.trace import TaskTrace
 from mnist_spark.download.split import PreparedSplit
 from mnist_spark.errors import ConflictError
-from mnist_spark.ranges.plan import RecordRange, plan_ranges, split_size
+from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.staging import stage
 from mnist_spark.ranges.task import RangeTask
 from mnist_spark.ranges.transport import Transport, TransportChoice, plan_tasks
@@ -38,8 +38,8 @@ class WriteJob:
 
     Attributes:
         splits: what to write: all splits of the dataset, or those that are to be replaced.
+        ranges: how the splits are read, a task each.
         parallelism: tasks that can run at once.
-        range_count: number of record ranges, if the user has set it.
         force: whether a table that isn't ours, or of another dataset or layout, may be replaced.
         transport: how the payloads' bytes get to the executors.
         staging: the folder or URL where they are put for that, if anywhere.
@@ -51,8 +51,8 @@ class WriteJob:
     dataset: Dataset
     schema: TableSchema
     splits: Sequence[PreparedSplit]
+    ranges: Sequence[RecordRange]
     parallelism: int
-    range_count: int | None = None
     force: bool = False
     transport: TransportChoice = _SHARED
     staging: str | None = None
@@ -68,16 +68,6 @@ class WriteJob:
         return max(self.parallelism, min(len(self.ranges), _MAX_PROBES))
 
     @cached_property
-    def ranges(self) -> list[RecordRange]:
-        """How the splits are read, a task each."""
-        return plan_ranges(
-            [split_size(split.pair) for split in self.splits],
-            parallelism=self.parallelism,
-            count=self.range_count,
-            max_bytes=self.transport.range_bytes,
-        )
-
-    @cached_property
     def tasks(self) -> list[RangeTask]:
         """The ranges with where their bytes are. Stages the payloads, if they are to be."""
         pairs = [split.pair for split in self.splits]
@@ -85,9 +75,10 @@ class WriteJob:
         if self.staging is not None:
             payloads = [payload for split in self.splits for payload in split.payloads]
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
+        known = {key: sha256 for each in self.splits for key, sha256 in each.range_sha256.items()}
         total = sum(records.records for records in self.ranges)
         with progress.bar("planning", total, "rows") as bar:
-            return plan_tasks(pairs, self.ranges, places=places, advance=bar.update)
+            return plan_tasks(pairs, self.ranges, places=places, known=known, advance=bar.update)
 
     def overtaken(self, versions: Sequence[Version]) -> ConflictError:
         """What a writer raises if the table has a transaction of that number or a later one.

@@ -75,7 +75,9 @@ def measure(count: int, folder: Path) -> None:
     splits = prepare(dataset, dataset.select(), Inputs(None, folder / "cache"))
     schema = catalog_schema(dataset, Layout.COLUMNS)
     target = Target.parse(str(folder / "table"))
-    job = WriteJob(target=target, dataset=dataset, schema=schema, splits=splits, parallelism=64)
+    job = WriteJob(
+        target=target, dataset=dataset, schema=schema, splits=splits, ranges=[], parallelism=64
+    )
     (folder / "table").mkdir()
     with step("commit the files"):
         delta_columnar.commit(job, files)

@@ -13,14 +13,12 @@ from nbclient import NotebookClient
 
 from mnist_spark import progress, write_sample
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.staging import stage
 from mnist_spark.storage import objects
-from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
+from tests.support.jobs import write_job
 from tests.support.servers import make_bucket
 from tests.support.terminal import Screen, on_terminal
 
@@ -86,14 +84,7 @@ def test_unpacking_and_planning(tmp_path, monkeypatch):
     inputs = Inputs.chosen(None, tmp_path / "cache", dataset=str(tmp_path / "in" / "dataset.toml"))
     (split,) = prepare(dataset, dataset.select("train"), inputs)
     assert "unpacking: 100%" in screen.getvalue()
-    job = WriteJob(
-        target=Target.parse(str(tmp_path / "table")),
-        dataset=dataset,
-        schema=catalog_schema(dataset, Layout.BINARY),
-        splits=[split],
-        parallelism=2,
-        range_count=2,
-    )
+    job = write_job(dataset, tmp_path / "table", inputs.cache, split="train", ranges=2)
     assert len(job.tasks) == 2
     assert re.search(r"planning: 100%.*3.00k/3.00k .*rows/s", screen.getvalue())
     path = tmp_path / "staged"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mnist_spark.download.digests import Digests
 from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import Steps, prepare
+from mnist_spark.download.split import Steps, download, prepare, unpack
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
 from mnist_spark.idx.pair import open_pair
-from mnist_spark.ranges.plan import SplitSize, split_size
+from mnist_spark.ranges.plan import RecordRange, SplitSize, split_size
+from mnist_spark.ranges.transport import range_sha256
 from tests.support.idxfiles import payload, random_pair, ubytes, write_dataset
 
 SHAPE = (3, 2)
@@ -19,14 +25,13 @@ TRAIN = random_pair(20, *SHAPE)
 TEST = random_pair(6, *SHAPE, seed=1)
 
 
-def run(dataset, folder, **more):
-    return prepare(dataset, dataset.splits, Inputs(None, folder / "cache"), **more)
+def run(dataset, folder):
+    return prepare(dataset, dataset.splits, Inputs(None, folder / "cache"))
 
 
 def test_a_dataset_in_a_folder(tmp_path):
     dataset = write_dataset(tmp_path / "in", {"train": TRAIN, "test": TEST})
-    steps = Steps()
-    prepared = run(dataset, tmp_path, steps=steps)
+    prepared = run(dataset, tmp_path)
     assert [split.name for split in prepared] == ["train", "test"]
     for split, (images, labels), described in zip(
         prepared, (TRAIN, TEST), dataset.splits, strict=True
@@ -40,8 +45,44 @@ def test_a_dataset_in_a_folder(tmp_path):
         assert split.pair.image_shape == SHAPE
         assert split_size(split.pair) == SplitSize(split.name, len(labels) - 8, 6)
         assert split.downloaded == 0  # used in place
-    assert list(steps) == ["download", "unpack", "check"]
-    assert all(seconds >= 0 for seconds in steps.values())
+        assert split.range_sha256 == {}
+
+
+def test_ranges_are_digested_on_the_way(tmp_path):
+    """In the pass that unpacks the payloads, and in the one that finds them in the cache."""
+    dataset = write_dataset(tmp_path / "in", {"train": TRAIN, "test": TEST})
+    inputs = Inputs(None, tmp_path / "cache")
+    stops = {"train": [1, 9, 20], "test": [6]}
+    for _ in range(2):
+        steps = Steps()
+        fetched = download(dataset, dataset.splits, inputs)
+        for split in unpack(dataset, dataset.splits, fetched, inputs, stops=stops, steps=steps):
+            assert split.range_sha256 == {
+                (str(each.path), start, stop): range_sha256(
+                    str(each.path), each.header, RecordRange(split.name, start, stop)
+                )
+                for each in split.payloads
+                for start, stop in pairwise((0, *stops[split.name]))
+            }
+        assert list(steps) == ["unpack", "check"]
+        assert all(seconds >= 0 for seconds in steps.values())
+
+
+@given(
+    st.lists(st.binary(max_size=9), max_size=9),
+    st.lists(st.integers(1, 60), unique=True).map(sorted),
+)
+def test_digests_of_chunks_and_parts(chunks, ends):
+    data = b"".join(chunks)
+    with Digests(ends) as digests:
+        for chunk in chunks:
+            digests.update(chunk)
+        whole, parts = digests.end()
+    assert whole == hashlib.sha256(data).hexdigest()
+    reached = [end for end in ends if end <= len(data)]
+    assert parts == tuple(
+        hashlib.sha256(data[start:stop]).hexdigest() for start, stop in pairwise((0, *reached))
+    )
 
 
 def _paths(split):

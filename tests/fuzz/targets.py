@@ -319,7 +319,7 @@ def cli_sandbox() -> Iterator[None]:
                 for name in cli.COMMANDS
                 if name not in REAL
             ),
-            mock.patch("mnist_spark.ingestion.prepare", unreachable),
+            mock.patch("mnist_spark.ingestion.download", unreachable),
             mock.patch("mnist_spark.storage.stores.locate", unsupported),
             mock.patch.object(inventory, "verify", return_value=()),
             mock.patch.object(inventory, "clean", return_value=inventory.Cleaned((), ())),

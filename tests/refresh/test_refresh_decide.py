@@ -15,22 +15,18 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.download.cache import read_origin
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError, MnistSparkError, TableError
 from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.decide import Cause, decide
 from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Source, Sources
 from mnist_spark.table import delta_columnar
-from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet_writers import replacing
-from mnist_spark.table.target import Target
 from tests.support.faults import Fault, serve
 from tests.support.idxfiles import header, random_pair, ubytes, write_dataset
+from tests.support.jobs import write_job
 from tests.support.publish import publish, tag
 
 TRAIN, TEST = random_pair(20, 3, 2), random_pair(6, 3, 2, seed=1)
@@ -50,15 +46,7 @@ def table(home: Path, more: str = "", dataset: str = "in/dataset.toml") -> Table
 
 
 def job_for(dataset: catalog.Dataset, splits: tuple[str, ...], place: Path, cache: Path):
-    prepared = prepare(dataset, dataset.select(splits), Inputs(None, cache))
-    schema = catalog_schema(dataset, Layout.BINARY)
-    return WriteJob(
-        target=Target.parse(str(place)),
-        dataset=dataset,
-        schema=schema,
-        splits=prepared,
-        parallelism=1,
-    )
+    return write_job(dataset, place, cache, split=splits)
 
 
 def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: str = "delta"):

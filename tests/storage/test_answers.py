@@ -20,16 +20,13 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from mnist_spark.catalog.dataset import Dataset
-from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.jobs import write_job
 from tests.support.processes import Driver
 from tests.support.proxy import Fault, Proxy, proxied
 
@@ -111,16 +108,7 @@ def datasets(tmp_path) -> tuple[Dataset, Dataset]:
 
 
 def job_for(store: Store, dataset: Dataset, cache: Path, **options: Any) -> WriteJob:
-    return WriteJob(
-        target=Target.parse(f"{store.url}/t"),
-        dataset=dataset,
-        schema=catalog_schema(dataset, Layout.BINARY),
-        splits=prepare(dataset, dataset.splits, Inputs(None, cache)),
-        parallelism=1,
-        range_count=None,
-        force=False,
-        **options,
-    )
+    return write_job(dataset, f"{store.url}/t", cache, **options)
 
 
 def write(job: WriteJob) -> int:

@@ -19,8 +19,6 @@ from mnist_spark._version import __version__
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.table import delta, delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
@@ -28,6 +26,7 @@ from mnist_spark.table.properties import source_digests, strange_names
 from mnist_spark.table.target import Target
 from mnist_spark.table.versions import after_commit, from_entry, version_of_run, versions_since
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.jobs import write_job
 
 OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
 NEW = {"train": random_pair(21, 3, 2, seed=3), "test": random_pair(7, 3, 2, seed=4)}
@@ -48,16 +47,11 @@ class Lake:
     ) -> Dataset:
         return write_dataset(self.folder / folder, pairs, name=name)
 
-    def job(self, dataset: Dataset, *splits: str, kind: Any = WriteJob, **options: Any) -> WriteJob:
-        chosen = [split for split in dataset.splits if not splits or split.name in splits]
-        layout = options.pop("layout", Layout.BINARY)
-        return kind(
-            target=Target.parse(self.path),
-            dataset=dataset,
-            schema=catalog_schema(dataset, layout),
-            splits=prepare(dataset, chosen, Inputs(None, self.folder / "cache")),
-            **{"parallelism": 1, "range_count": None, "force": False} | options,
-        )
+    def job(
+        self, dataset: Dataset, *splits: str, kind: type[WriteJob] = WriteJob, **options: Any
+    ) -> WriteJob:
+        cache = self.folder / "cache"
+        return write_job(dataset, self.path, cache, split=splits or "all", kind=kind, **options)
 
     def write(self, job: WriteJob) -> int:
         """What the writer does, its tasks in this process."""

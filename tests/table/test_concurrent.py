@@ -13,15 +13,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.ingestion import ingest
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
-from mnist_spark.table.target import Target
+from tests.support.jobs import write_job
 from tests.support.processes import until
 from tests.support.tables import dataset_of, difference, expected, normal
 
@@ -109,11 +106,7 @@ def test_two_splits_at_once(drivers, narrow, tmp_path):
 
 def job(narrow, path: Path) -> WriteJob:
     found = narrow.dataset
-    prepared = prepare(found, found.select(), Inputs(None, narrow.cache))
-    schema = catalog_schema(found, Layout.BINARY)
-    return WriteJob(
-        target=Target.parse(str(path)), dataset=found, schema=schema, splits=prepared, parallelism=2
-    )
+    return write_job(found, path, narrow.cache, parallelism=2)
 
 
 def test_a_commit_is_for_the_version_that_it_was_made_for(spark, narrow, tmp_path):

@@ -18,17 +18,13 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.schema import Layout, catalog_schema
 from mnist_spark.decode.parquet_file import encode_range
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
 from mnist_spark.errors import TableError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
 from mnist_spark.table import delta_columnar
-from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
 from tests.support.forks import forked
+from tests.support.jobs import write_job
 from tests.support.processes import until
 from tests.support.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
@@ -156,13 +152,7 @@ def commit_for_ever(pipe: Connection, path: Path, cache: Path, descriptions: lis
     path.mkdir(exist_ok=True)
     work = []
     for found in map(catalog.find, descriptions):
-        job = WriteJob(
-            target=Target.parse(str(path)),
-            dataset=found,
-            schema=catalog_schema(found, Layout.BINARY),
-            splits=prepare(found, found.select(), Inputs(None, cache)),
-            parallelism=1,
-        )
+        job = write_job(found, path, cache)
         work.append((job, [encode_range(task, job.schema, str(path)) for task in job.tasks]))
     pipe.send("ready")
     for job, files in itertools.cycle(work):

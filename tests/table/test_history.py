@@ -14,11 +14,10 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mnist_spark.cli.main import main
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.history import history
-from mnist_spark.table.job import WriteJob
-from mnist_spark.table.target import Target
 from mnist_spark.upkeep import optimize, safe_retention, vacuum
 from mnist_spark.verify import verify
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.jobs import write_job
 from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
 SHAPE = (5, 4)
@@ -128,20 +127,9 @@ def test_history(run, tiny, tmp_path):
 
 
 def test_what_an_ingest_notes(tiny, tmp_path):
-    from mnist_spark.catalog.schema import Layout, catalog_schema
-    from mnist_spark.download.inputs import Inputs
-    from mnist_spark.download.split import prepare
 
     dataset, *_ = tiny
-    splits = prepare(dataset, dataset.splits, Inputs(None, tmp_path / "cache"))
-    schema = catalog_schema(dataset, Layout.BINARY)
-    job = WriteJob(
-        target=Target.parse(str(tmp_path)),
-        dataset=dataset,
-        schema=schema,
-        splits=splits,
-        parallelism=1,
-    )
+    job = write_job(dataset, tmp_path, tmp_path / "cache")
     note = json.loads(job.commit_metadata(None, writer="spark"))
     assert (note["writer"], note["rows"]) == ("spark", {"train": 60, "test": 12})
 

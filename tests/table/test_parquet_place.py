@@ -19,18 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.catalog.schema import Layout, catalog_schema
-from mnist_spark.download.inputs import Inputs
-from mnist_spark.download.split import prepare
+from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.table import parquet_writers
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.parquet import METADATA, inspect
 from mnist_spark.table.parquet_writers import replacing
-from mnist_spark.table.target import Target
 from tests.support.faults import read_only
 from tests.support.forks import forked
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.jobs import write_job
 
 SPLITS = {"train": random_pair(20, 3, 2), "test": random_pair(6, 3, 2)}
 
@@ -68,16 +66,7 @@ def job(
     force: bool = False,
 ) -> WriteJob:
     found = catalog.find(str(home / dataset / "dataset.toml"))
-    prepared = prepare(found, found.select(split), Inputs(None, home / "cache"))
-    place = Target.parse(target)
-    return WriteJob(
-        target=place,
-        dataset=found,
-        schema=catalog_schema(found, layout),
-        splits=prepared,
-        parallelism=1,
-        force=force,
-    )
+    return write_job(found, target, home / "cache", split=split, layout=layout, force=force)
 
 
 def fill(new: Path, job: WriteJob, version: int) -> None:

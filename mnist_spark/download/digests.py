@@ -1,0 +1,72 @@
+"""SHA-256 of a payload and of its ranges, in one pass, beside the work that yields its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import NamedTuple, Self
+
+
+class Sha256(NamedTuple):
+    """Hex digests.
+
+    Attributes:
+        whole: of all bytes.
+        parts: of the parts that were asked for, in their order.
+    """
+
+    whole: str
+    parts: tuple[str, ...] = ()
+
+
+class Digests:
+    """Digests bytes in threads of its own, the whole beside the parts. For a ``with`` block.
+
+    Args:
+        ends: places in the bytes, ascending. The first part ends at the first of them, and each
+            other part reaches from one to the next.
+    """
+
+    def __init__(self, ends: Sequence[int] = ()) -> None:
+        self._whole, self._part = hashlib.sha256(), hashlib.sha256()
+        self._parts: list[str] = []
+        self._ends = ends
+        self._place = 0
+        self._work = (self._whole.update, self._cut) if ends else (self._whole.update,)
+        self._threads = ThreadPoolExecutor(len(self._work))  # hashing releases Python's lock
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._threads.shutdown()
+
+    def update(self, chunk: bytes) -> None:
+        """The next bytes. Waits until those before are digested."""
+        wait(self._pending)
+        self._pending = [self._threads.submit(work, chunk) for work in self._work]
+
+    def end(self) -> Sha256:
+        """The digests. A part that the bytes don't reach is missing."""
+        wait(self._pending)
+        return Sha256(self._whole.hexdigest(), tuple(self._parts))
+
+    def _cut(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest and len(self._parts) < len(self._ends):
+            end = self._ends[len(self._parts)]
+            piece = rest[: end - self._place]
+            self._part.update(piece)
+            self._place += len(piece)
+            rest = rest[len(piece) :]
+            if self._place == end:
+                self._parts.append(self._part.hexdigest())
+                self._part = hashlib.sha256()
