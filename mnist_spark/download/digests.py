@@ -25,8 +25,8 @@ class Digests:
     """Digests bytes in threads of its own, the whole beside the parts. For a ``with`` block.
 
     Args:
-        ends: places in the bytes, ascending. The first part ends at the first of them, and each
-            other part reaches from one to the next.
+        ends: places in the bytes, ascending; negative ones are like 0. The first part ends at
+            the first of them, and each other part reaches from one to the next.
     """
 
     def __init__(self, ends: Sequence[int] = ()) -> None:
@@ -61,12 +61,12 @@ class Digests:
 
     def _cut(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
-        while rest and len(self._parts) < len(self._ends):
-            end = self._ends[len(self._parts)]
-            piece = rest[: end - self._place]
+        for end in self._ends[len(self._parts) :]:
+            piece = rest[: max(0, end - self._place)]
             self._part.update(piece)
             self._place += len(piece)
+            if self._place < end:
+                return
             rest = rest[len(piece) :]
-            if self._place == end:
-                self._parts.append(self._part.hexdigest())
-                self._part = hashlib.sha256()
+            self._parts.append(self._part.hexdigest())
+            self._part = hashlib.sha256()
