@@ -11,8 +11,7 @@ import pytest
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
-from tests.cluster.standalone import PYTHON, Cluster, can_hide, numpy_and_pyarrow
-from tests.support import jvm
+from tests.cluster.standalone import PYTHON, SITE_PACKAGES, Cluster, can_hide
 from tests.support.processes import Driver
 
 EXECUTORS = (
@@ -40,14 +39,11 @@ class Site:
 
     Attributes:
         shared: a folder that all see.
-        driver_only: a folder that executors don't see, or see as all do on this kind.
-        hidden: whether they don't.
+        driver_only: a folder that executors don't see.
     """
 
-    name: str
     shared: Path
     driver_only: Path
-    hidden: bool
     start: Callable[[], Driver]
     _driver: Driver | None = field(default=None)
 
@@ -78,8 +74,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Iterat
 
 @pytest.fixture(scope="session")
 def large(cluster: Cluster) -> catalog.Dataset:
-    """40,000 records, which only the driver sees."""
-    return write_sample(cluster.driver_only / "large", train=30_000, test=10_000, progress=False)
+    """20,000 records of 28×28, which only the driver sees."""
+    return write_sample(cluster.driver_only / "large", train=15_000, test=5_000, progress=False)
 
 
 def standalone(
@@ -87,10 +83,11 @@ def standalone(
     name: str,
     conf: str = "",
     python: str = str(PYTHON),
-    python_path: str | Path | None = None,
+    python_path: str | None = None,
+    generate: bool = False,
 ) -> Site:
     """A driver of the standalone cluster, which hands its executors nothing but Spark's tasks."""
-    path = cluster.python_path if python_path is None else python_path
+    path = python_path or cluster.python_path
 
     def start() -> Driver:
         return Driver(
@@ -98,48 +95,18 @@ def standalone(
             cluster.master,
             conf=f"{executors(cluster.java_options)}"
             f" --conf spark.executorEnv.PYTHONPATH={path} {conf}",
+            generate=generate,
             environment={"PYSPARK_PYTHON": python},
         )
 
-    return Site(name, cluster.shared, cluster.driver_only, True, start)
+    return Site(cluster.shared, cluster.driver_only, start)
 
 
 @pytest.fixture(scope="session")
 def on_standalone(cluster: Cluster) -> Iterator[Site]:
-    site = standalone(cluster, "standalone")
-    yield site
-    site.close()
-
-
-@pytest.fixture(scope="session")
-def on_local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Executors are processes of their own that see the driver's files, and not its package."""
-    home = tmp_path_factory.mktemp("local-cluster")
-    libraries = numpy_and_pyarrow(home / "lib")
-
-    def start() -> Driver:
-        return Driver(
-            home / "driver",
-            "local-cluster[2,1,1024]",
-            conf=f"{executors(jvm.options(jvm.archive()))}"
-            f" --conf spark.executorEnv.PYTHONPATH={libraries}",
-            environment={"PYSPARK_PYTHON": str(PYTHON)},
-        )
-
-    site = Site("local-cluster", home, home, False, start)
-    yield site
-    site.close()
-
-
-@pytest.fixture(scope="session")
-def on_connect_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """``SparkSession.builder.remote("local[2]")``."""
-    home = tmp_path_factory.mktemp("connect-local")
-
-    def start() -> Driver:
-        return Driver(home / "driver", "remote:local[2]")
-
-    site = Site("connect-local", home, home, False, start)
+    """Executors have what S3 needs, too; those of ``on_connect`` numpy and pyarrow alone."""
+    path = f"{cluster.cloud_python_path}:{SITE_PACKAGES}"  # the latter for the planner
+    site = standalone(cluster, "standalone", python_path=path, generate=True)
     yield site
     site.close()
 
@@ -149,10 +116,8 @@ def on_connect(cluster: Cluster) -> Iterator[Site]:
     """A Connect server on the standalone cluster, which sees as little as its executors."""
     server, url = cluster.start_connect_server(executors(cluster.java_options))
     site = Site(
-        "connect",
         cluster.shared,
         cluster.driver_only,
-        True,
         lambda: Driver(cluster.driver_only / "connect", url),
     )
     yield site

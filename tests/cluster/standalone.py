@@ -23,7 +23,7 @@ import pyspark
 from mnist_spark.spark import session
 from mnist_spark.spark.java import find_java
 from tests.support import jvm
-from tests.support.processes import until
+from tests.support.processes import INTERPRETED, until
 from tests.support.servers import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -152,6 +152,7 @@ class Cluster:
             "spark.pyspark.python": str(PYTHON),
             "spark.executorEnv.PYTHONPATH": self.python_path,
         }
+        settings |= INTERPRETED
         process = self._spawn(
             "connect",
             "org.apache.spark.deploy.SparkSubmit",

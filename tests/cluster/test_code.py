@@ -41,9 +41,8 @@ def bucket(s3_endpoint) -> Iterator[dict[str, str]]:
         yield environment
 
 
-@pytest.fixture(scope="module")
-def with_another_version(cluster, bucket) -> Iterator[Site]:
-    """Executors with an older package, as after an upgrade of the driver's alone."""
+def another_version(cluster: Cluster) -> str:
+    """An older package, as executors have it after an upgrade of the driver's alone."""
     old = cluster.shared / "old" / "mnist_spark.zip"
     old.parent.mkdir()
     with zipfile.ZipFile(package_zip(cluster.shared)) as new, zipfile.ZipFile(old, "w") as copy:
@@ -54,45 +53,7 @@ def with_another_version(cluster, bucket) -> Iterator[Site]:
             elif name.startswith("mnist_spark/decode/"):
                 data = b"raise RuntimeError('of the other version')"
             copy.writestr(name, data)
-    path = f"{cluster.cloud_python_path}:{SITE_PACKAGES}"  # the latter for the planner
-    site = standalone(cluster, "another", conf=f"--py-files {old}", python_path=path)
-    yield site
-    site.close()
-
-
-def test_another_version_does_no_harm(with_another_version, cluster, large):
-    order = ORDER | {
-        "dataset": cluster.driver_only / "large" / "dataset.toml",
-        "target": cluster.shared / "another",
-    }
-    for transport, more in (("shared", {"staging": cluster.shared / "staged"}), ("inline", {})):
-        answer = with_another_version.ingest(**order, **more)
-        assert "error" not in answer, answer
-        assert answer["transport"] == transport
-        assert len(answer["tasks"]) == 2
-
-
-URL = "s3://cluster/table"
-
-
-@pytest.fixture
-def in_s3(cluster, large) -> dict[str, object]:
-    """The order of a table there, as are the payloads that are staged."""
-    return {
-        "dataset": cluster.driver_only / "large" / "dataset.toml",
-        "target": URL,
-        "staging": "s3://cluster/staged",
-        "ranges": 4,
-    }
-
-
-def test_executors_without_credentials(with_another_version, in_s3):
-    """The driver has some."""
-    answer = with_another_version.ingest(**in_s3)
-    assert answer["error"] == "TableError"
-    assert "executors do not reach the table's folder" in answer["line"]
-    assert "credentials" in answer["line"]
-    assert not [name for name in objects.sizes(URL) if name.endswith(".parquet")]
+    return str(old)
 
 
 def packed_environment(cluster: Cluster) -> str:
@@ -110,18 +71,61 @@ def packed_environment(cluster: Cluster) -> str:
     return str(archive)
 
 
-def test_a_table_in_s3_with_staging_there(cluster, large, in_s3, bucket):
-    """Executors have credentials by ``spark.executorEnv``, and unpack their Python."""
+@pytest.fixture(scope="module")
+def packed(cluster, bucket) -> Iterator[Site]:
+    """Executors unpack their Python, have another version, and credentials by a setting."""
     keys = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in bucket.items())
     site = standalone(
         cluster,
         "packed",
-        conf=f"--archives {packed_environment(cluster)}#environment {keys}",
+        conf=f"--archives {packed_environment(cluster)}#environment {keys}"
+        f" --py-files {another_version(cluster)}",
         python="./environment/bin/python",
     )
-    report = site.ingest(**in_s3)
-    checked = site.driver.ingest(do="verify", target=URL, cache=cluster.driver_only / "cache")
+    # Bytes that travel in the plan are planned beside the driver, by a Python of that name.
+    (site.driver.log.parent / "environment").symlink_to(cluster.driver_only / "environment")
+    yield site
     site.close()
+
+
+def test_another_version_does_no_harm(packed, cluster, large):
+    order = ORDER | {
+        "dataset": cluster.driver_only / "large" / "dataset.toml",
+        "target": cluster.shared / "another",
+    }
+    for transport, more in (("shared", {"staging": cluster.shared / "staged"}), ("inline", {})):
+        answer = packed.ingest(**order, **more)
+        assert "error" not in answer, answer
+        assert answer["transport"] == transport
+        assert len(answer["tasks"]) == 2
+
+
+URL = "s3://cluster/table"
+
+
+@pytest.fixture
+def in_s3(cluster, large, bucket) -> dict[str, object]:
+    """The order of a table there, as are the payloads that are staged."""
+    return {
+        "dataset": cluster.driver_only / "large" / "dataset.toml",
+        "target": URL,
+        "staging": "s3://cluster/staged",
+        "ranges": 4,
+    }
+
+
+def test_executors_without_credentials(on_standalone, in_s3):
+    """The driver has some."""
+    answer = on_standalone.ingest(**in_s3)
+    assert answer["error"] == "TableError"
+    assert "executors do not reach the table's folder" in answer["line"]
+    assert "credentials" in answer["line"]
+    assert not [name for name in objects.sizes(URL) if name.endswith(".parquet")]
+
+
+def test_a_table_in_s3_with_staging_there(cluster, large, in_s3, packed):
+    report = packed.ingest(**in_s3)
+    checked = packed.driver.ingest(do="verify", target=URL, cache=cluster.driver_only / "cache")
     assert "error" not in report, report
     assert (checked["ok"], checked["notes"]) == (True, []), checked
     assert (report["writer"], report["transport"]) == ("columnar", "shared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,3 +140,18 @@ def test_a_session_without_delta_lake():
         RuntimeError("o42.sql.\n: java.lang.ClassNotFoundException: delta.DefaultSource")
     )
     assert str(error).startswith("the Spark session has no Delta Lake. Use the writer columnar")
+
+
+@pytest.mark.parametrize(
+    ("settings", "cores", "local"),
+    [
+        ({"spark.master": "local[2]"}, 2, True),
+        ({"spark.master": "local-cluster[2,1,1024]", "spark.cores.max": "3"}, 3, False),
+        ({"spark.master": "spark://host:7077", "spark.executor.instances": "3"}, 3, False),
+        ({}, 1, False),
+    ],
+)
+def test_what_a_master_says(settings, cores, local):
+    told = SimpleNamespace(conf=SimpleNamespace(get=settings.get))
+    assert session.parallelism(told) == cores
+    assert session.is_local(told) is local

@@ -1,7 +1,7 @@
 """A process that does as it is told, to be watched and killed: a line of JSON in, one out.
 
-Arguments: Spark master, ``sc://…`` or ``remote:local[2]`` (Spark Connect); whether Spark itself
-writes Delta tables ("delta" or "", and URLs of some).
+Arguments: Spark master or ``sc://…`` (Spark Connect); whether Spark itself writes Delta tables
+("delta" or "", and URLs of some).
 """
 
 from __future__ import annotations
@@ -33,16 +33,7 @@ if TYPE_CHECKING:
 
 
 def start(master: str, delta: str) -> SparkSession:
-    if not master.startswith("remote:"):
-        spark = session.session(master, delta=bool(delta), tables=delta.split()[1:])
-    else:
-        from pyspark.sql import SparkSession
-
-        builder = SparkSession.builder.remote(master.removeprefix("remote:"))
-        settings = session.DELTA_SETTINGS | {"spark.jars.packages": session.delta_package()}
-        for key, value in settings.items():
-            builder = builder.config(key, value)
-        spark = builder.getOrCreate()
+    spark = session.session(master, delta=bool(delta), tables=delta.split()[1:])
     if session.is_connect(spark):
         refuse()  # what works there needs no setting, and so works with Databricks' server too
     return spark

@@ -19,7 +19,7 @@ TIMEOUT = 180
 PROJECT = Path(__file__).resolve().parents[2]
 
 # Spark interprets expressions: most queries of tests run once, over few rows, and to compile code
-# for them takes longer. Examples, notebooks, commands and clusters generate code, as users do.
+# for them takes longer. Examples, commands and the standalone cluster generate code, as users do.
 INTERPRETED = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -36,7 +36,7 @@ def until(condition: Callable[[], Any], what: str, pause: float = 0.001) -> Any:
 
 
 class Driver:
-    """A live process with a Spark session."""
+    """A live process with a Spark session, which interprets expressions or generates code."""
 
     def __init__(
         self,
@@ -46,10 +46,13 @@ class Driver:
         delta: bool = True,
         tables: str = "",
         conf: str = "",
+        generate: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         home.mkdir(parents=True)
         self.log = home / "stderr"
+        if not generate:
+            conf += "".join(f" --conf {key}={value}" for key, value in INTERPRETED.items())
         submit = f"--driver-memory 1g {conf} pyspark-shell"
         self.process = subprocess.Popen(
             [
@@ -149,8 +152,7 @@ class Drivers:
         return [*alive, *new][:count]
 
     def _new(self) -> Driver:
-        conf = " ".join(f"--conf {key}={value}" for key, value in INTERPRETED.items())
-        driver = Driver(self._home / f"driver{len(self._started)}", conf=conf)
+        driver = Driver(self._home / f"driver{len(self._started)}")
         self._started.append(driver)
         return driver
 
