@@ -15,6 +15,7 @@ import pytest
 
 from mnist_spark.spark import jvm_archive, jvm_training
 from mnist_spark.spark.java import find_java
+from tests.support import jvm
 from tests.support.processes import PROJECT, until
 
 SESSION = """
@@ -28,7 +29,19 @@ used = {line.split()[-1] for line in Path(f"/proc/{jvm.pid}/maps").read_text().s
 print(spark.range(3).count(), *sorted(Path(path).name for path in used if "spark-" in path
     and path.endswith(".jsa")))
 """
-MAKE = "import sys; from mnist_spark.spark import jvm_training as a; a.make(a.Path(sys.argv[1]))"
+MAKE = """
+import sys
+from pathlib import Path
+from mnist_spark.spark import jvm_training
+
+def train(part):
+    part.write_bytes(b"classes")
+    sys.stdin.read()
+    jvm_training._seal(part)
+
+jvm_training._train = train
+sys.exit(not jvm_training.make(Path(sys.argv[1])))
+"""
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 
 
@@ -64,12 +77,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path / "cache" / "jvm" / jvm_archive.archive_name(find_java())
 
 
-def start_making(archive: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", MAKE, archive], env=environment(archive.parents[1])
-    )
-
-
 def makers(archive: Path) -> list[psutil.Process]:
     """The processes at work on it, which have its path among their arguments."""
     found = []
@@ -92,43 +99,62 @@ def complete(archive: Path, data: bytes = b"mnist-spark" + bytes(8)) -> None:
     archive.chmod(0o444)
 
 
+def start_making(archive: Path) -> subprocess.Popen[str]:
+    """In place of a JVM that writes the archive, this waits until its stdin is closed."""
+    return subprocess.Popen([sys.executable, "-c", MAKE, archive], stdin=subprocess.PIPE, text=True)
+
+
+def test_one_of_two_makers_makes_it_and_clears_what_a_killed_one_left(tmp_path):
+    archive = tmp_path / "jvm" / "spark-4.2.0-0123456789abcdef.jsa"
+
+    def parts() -> list[Path]:
+        return list(archive.parent.glob(".*.part"))
+
+    killed = start_making(archive)
+    until(parts, "the first's file", pause=0.1)
+    late = start_making(archive)
+    assert late.wait() == 1
+    assert len(parts()) == 1
+    kill([psutil.Process(killed.pid)])
+    killed.wait()
+    assert not archive.exists()
+    again = start_making(archive)
+    until(lambda: len(parts()) == 1 and parts()[0].stat().st_size, "another file", pause=0.1)
+    again.communicate()
+    assert again.returncode == 0
+    assert {path.name for path in archive.parent.iterdir()} - {f".{archive.name}.lock"} == {
+        archive.name
+    }
+    assert jvm_archive.sealed(archive)
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """The tests' own, in a cache folder."""
+    own = jvm.archive()
+    place = tmp_path / "a cache" / "jvm" / own.name
+    place.parent.mkdir(parents=True)
+    place.symlink_to(own)
+    return place
+
+
+def test_it_has_classes(made):
+    assert jvm_archive.sealed(made)
+    assert made.stat().st_size > 50_000_000
+
+
 @needs_proc
-def test_the_first_runs_start_one_maker(here):
-    """It outlives them, is in their way by nothing, and no terminal is its own."""
-    cache = here.parents[1]
-    runs = [start_run(cache) for _ in range(2)]
-    assert [result(run) for run in runs] == ["3", "3"]
+def test_the_first_run_starts_a_maker(here):
+    """It outlives the run, is in its way by nothing, and no terminal is its own."""
+    assert result(start_run(here.parents[1])) == "3"
     try:
         until(lambda: any(each.children() for each in makers(here)), "a maker", pause=0.1)
-        until(lambda: len(makers(here)) == 1, "the other one to see it", pause=0.1)
         (maker,) = makers(here)
         assert maker.nice() >= 10
         assert maker.terminal() is None
         assert {Path(f"/proc/{maker.pid}/fd/{fd}").readlink().name for fd in range(3)} == {"null"}
     finally:
         kill(makers(here))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """One that was killed, then two at once."""
-    archive = tmp_path_factory.mktemp("made") / "a cache" / "jvm"
-    archive /= jvm_archive.archive_name(find_java())
-    killed = start_making(archive)
-    until(lambda: psutil.Process(killed.pid).children(), "its session", pause=0.1)
-    kill([psutil.Process(killed.pid)])
-    killed.wait()
-    assert not archive.exists()
-    archive.with_name(f".{archive.name}.01234567.part").write_bytes(bytes(1 << 20))
-    processes = [start_making(archive) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
-    return archive
-
-
-def test_one_of_two_makers_makes_it_and_clears_what_a_killed_one_left(made):
-    lock = f".{made.name}.lock"
-    assert {path.name for path in made.parent.iterdir()} - {lock} == {made.name}
-    assert made.stat().st_size > 50_000_000
 
 
 @needs_proc
@@ -190,8 +216,12 @@ def test_the_jvm_ignores_an_archive_that_is_gone(tmp_path):
 
 
 @needs_proc
-def test_a_cache_that_can_not_be_written():
-    assert result(start_run(Path("/proc/nowhere"))) == "3"
+def test_a_cache_that_can_not_be_written(monkeypatch):
+    monkeypatch.delenv("SPARK_SUBMIT_OPTS", raising=False)
+    monkeypatch.setenv("MNIST_SPARK_CACHE", "/proc/nowhere")
+    monkeypatch.setattr(jvm_archive.atexit, "register", lambda *_: pytest.fail("would be made"))
+    assert jvm_archive.options(find_java()) == []
+    jvm_archive.make_at_exit(find_java())
 
 
 def test_a_java_without_an_archive_of_its_own(tmp_path, here):

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 from pathlib import Path
+
+from filelock import FileLock
 
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.spark import jvm_archive, jvm_training
@@ -18,10 +22,17 @@ QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 def archive() -> Path:
-    """In the checkout, beside the virtual environments; made if it isn't there."""
+    """In the checkout, beside the virtual environments; made if what makes it has changed."""
     path = PROJECT / ".venv-jvm" / jvm_archive.archive_name(find_java())
-    if not path.exists():
-        make(path)
+    sources = [Path(inspect.getfile(module)) for module in (jvm_archive, jvm_training)]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    by = path.with_suffix(".code")
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists() or not by.exists() or by.read_text() != code:
+            path.unlink(missing_ok=True)
+            make(path)
+            by.write_text(code)
     return path
 
 
