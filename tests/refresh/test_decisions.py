@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from mnist_spark.history import history
 from mnist_spark.refresh.decide import Cause, Decision, decide
 from mnist_spark.refresh.source import Source, Sources
+from mnist_spark.table import delta_columnar
 from tests.refresh import test_refresh_decide as others
 from tests.support.idxfiles import random_pair, write_dataset
 
@@ -86,6 +86,7 @@ def test_the_source_has_changed(place):
         {},
         digests(OLD),
     )
+    assert look(place, 'split = "test"\n').cause is None
 
 
 def test_only_the_labels_have_changed(place):
@@ -104,28 +105,38 @@ def test_a_split_is_missing(place):
 
 
 def test_a_dry_run_that_does_not_know_the_bytes(place):
+    config, unknown = others.table(place), Source(None, "", place, "another ETag")
+    assert decide(config, unknown, deep=False).cause == Cause.MISSING
     write(place)
-    config = others.table(place)
-    found = decide(config, Source(None, "", place, "another ETag"), deep=False)
+    found = decide(config, unknown, deep=False)
     assert found == Decision(Cause.CHANGED, "another ETag", 1, {}, digests(OLD))
 
 
-def test_an_ingest_was_killed_before_it_noted_its_source(place):
-    """The table says what it said before; only the history tells that its rows are others."""
+def test_an_ingest_was_killed_before_it_noted_its_source(place, monkeypatch):
+    """And then the source becomes again what the table still says that it is."""
     write(place)
-    noted = DeltaTable(str(place / "t")).metadata().configuration
     publish(place, NEW)
-    assert write(place) == 2
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(delta_columnar, "_describe", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(place)
+    assert look(place).cause == Cause.CHANGED
     publish(place, OLD)
-    DeltaTable(str(place / "t")).alter.set_table_properties(dict(noted), raise_if_not_exists=False)
-    latest = history(str(place / "t"))[0].version
     assert look(place) == Decision(
         Cause.DAMAGED,
         "the ingest of version 2 was killed before it noted its source",
-        latest,
+        2,
         {},
         digests(OLD),
     )
+    write(place)
+    assert look(place, deep=True).cause is None
+    DeltaTable(str(place / "t")).optimize.compact()
+    assert look(place, deep=True).cause is None
 
 
 def test_a_file_is_missing(place):
