@@ -65,7 +65,7 @@ def test_the_jvm_killed_after_the_commit(drivers, narrow, tmp_path):
     options = {"dataset": narrow.description, "cache": narrow.cache, "layout": "binary"}
     driver.start(target=path, writer="spark", **options)
     commit = path / "_delta_log" / f"{1:020}.json"
-    until(commit.exists, "the commit", pause=0)
+    until(commit.exists, "the commit", pause=0.002)
     next(process for process in driver.tree() if "java" in process.name()).kill()
     answer = driver.answer()
     driver.kill()
