@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from deltalake import DeltaTable
 
+from tests.ingestion.test_secrets import SIGNATURE, environment, leaks, signed
+from tests.support.faults import Server, serve
 from tests.support.tables import dataset_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,18 +35,37 @@ def run(*args, cwd, **env):
     )
 
 
-def test_spark_submit_with_the_wheel(tiny, tmp_path):
-    """``--py-files`` alone brings the package: it is hidden where it is installed."""
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+def wheel(folder: Path) -> Path:
+    """The package as ``--py-files`` takes it."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
     # Spark puts zip files on its workers' path, and a wheel is one, but only by this name.
-    package = wheel.rename(tmp_path / "mnist_spark.zip")
-    hide = tmp_path / "hide"
-    hide.mkdir()
+    return built.rename(folder / "mnist_spark.zip")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An ingest by spark-submit with the event log on, from a server, with secrets in the URL.
+
+    The URL is an argument, the worst place for it: Spark's events have its command line.
+    """
+
+    home: Path
+    server: Server
+    output: str
+
+    def report(self) -> dict[str, Any]:
+        return json.loads((self.home / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def submitted(tiny, tmp_path_factory) -> Submitted:
+    """``--py-files`` alone brings the package: it is hidden where it is installed."""
+    home, aside = tmp_path_factory.mktemp("submitted"), tmp_path_factory.mktemp("aside")
+    events, hide = home / "events", aside / "hide"
+    for folder in (events, hide):
+        folder.mkdir()
     # An editable install is a finder on sys.meta_path; this removes it at every Python's start.
     (hide / "sitecustomize.py").write_text(
         "import sys\n"
@@ -50,25 +75,49 @@ def test_spark_submit_with_the_wheel(tiny, tmp_path):
         "        '__editable__' in repr(f) or super().append(f)\n"
         "sys.meta_path = Late(sys.meta_path)\n"
     )
-    done = run(
-        Path(sys.executable).with_name("spark-submit"),
-        "--master",
-        "local[2]",
-        "--py-files",
-        package,
-        ROOT / "jobs" / "ingest.py",
-        "--dataset",
-        tiny.description,
-        "--target",
-        tmp_path / "table",
-        "--cache",
-        tiny.cache,
-        cwd=tmp_path,
-        PYSPARK_PYTHON=sys.executable,
-        PYTHONPATH=str(hide),
-    )
-    assert done.returncode == 0, done.stderr
-    assert dataset_of(tmp_path / "table").count_rows() == 3500
+    command = [Path(sys.executable).with_name("spark-submit"), "--master", "local[2]"]
+    command += ["--properties-file", ROOT / "conf" / "spark-defaults.conf"]
+    command += ["--py-files", wheel(aside), "--driver-memory", "1g"]
+    command += ["--conf", "spark.eventLog.enabled=true"]
+    command += ["--conf", f"spark.eventLog.dir={events.as_uri()}"]
+    command += ["--conf", "spark.eventLog.compress=false"]
+    command += [ROOT / "jobs" / "ingest.py", "--dataset", tiny.description, "--debug"]
+    command += ["--target", home / "table", "--cache", home / "cache"]
+    command += ["--report", home / "report.json"]
+    with serve(tiny.folder) as server:
+        done = subprocess.run(
+            [*map(str, command), "--source", signed(server.url)],
+            cwd=home,
+            env=environment() | {"PYTHONPATH": str(hide)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Submitted(home, server, done.stdout + done.stderr)
+
+
+def test_spark_submit_with_the_wheel(submitted, tiny):
+    assert dataset_of(submitted.home / "table").count_rows() == 3500
+    report = submitted.report()
+    assert (report["rows"], report["writer"]) == ({"train": 3000, "test": 500}, "columnar")
+    assert {s["url"] for s in report["sources"]} == {
+        f"{submitted.server.url}mnist/{path.name}" for path in tiny.folder.glob("*.gz")
+    }
+
+
+def test_it_leaves_no_trace_of_secrets(submitted):
+    """In outputs, logs, report, table and cache. It has used them."""
+    server, home = submitted.server, submitted.home
+    assert all(f"sig={quote(SIGNATURE, safe='')}" in target for target in server.targets)
+    assert all("Authorization" in headers for headers in server.headers)
+    # All places have something in them.
+    log = "".join(path.read_text() for path in home.rglob("events_*"))
+    assert '"sun.java.command":' in log
+    assert len(list((home / "cache").rglob("*.json"))) >= 4
+    assert list((home / "table" / "_delta_log").glob("*.json"))
+    assert leaks(submitted.output, home) == []
 
 
 def test_the_command_and_its_failures(tiny, tmp_path):
