@@ -46,14 +46,13 @@ EXPECTED_SKIPS = (
 
 # Tests that start a JVM: those with such a fixture, and those in such a file or folder that start
 # one in a process of its own. `make check` leaves them out, and has no Java (see the Makefile).
-SPARK_FIXTURES = {"connect_url", "driver", "drivers", "guarded", "hadoop", "quartz", "spark"}
+SPARK_FIXTURES = {"connect_url", "driver", "drivers", "quartz", "spark"}
 SPARK_PLACES = {
     "tests/chaos/test_chaos.py::test_a_short_run",
     "tests/chaos/test_chaos.py::test_nothing_outlives_it",
     "tests/cluster/",
     "tests/deploy/test_airflow.py::test_failure_is_a_failure",
     "tests/deploy/test_airflow.py::test_run",
-    "tests/ingestion/test_secrets.py",
     "tests/ingestion/test_versions.py",
     "tests/jobs/test_notebooks.py::test_databricks",
     "tests/jobs/test_notebooks.py::test_quickstart",
@@ -83,19 +82,45 @@ LONG = {
 # These begin first, the longest before the others, so that the processes end together.
 FIRST = (
     "tests/cluster/",
+    "tests/table/test_same_table.py",
+    "tests/table/test_concurrent.py",
+    "tests/refresh/test_refresh.py",  # before tests that kill the drivers
+    "tests/jobs/",
     "tests/project/test_readme.py",
     "tests/chaos/test_chaos.py",
-    "tests/jobs/",
     "tests/table/",
     "tests/spark/test_jvm_archive.py",
     "tests/storage/test_answers.py",
     "tests/storage/",
     "tests/ingestion/",
-    "tests/refresh/test_refresh.py",
     "tests/verify/",
     "tests/decode/",
     "tests/spark/",
 )
+
+
+# What takes long to start, and the tests that share it: those with such a part in their names.
+SHARING = {
+    "the cluster": ("tests/cluster/",),
+    "a Connect server": ("test_serverless.py", "serverless]"),
+    "a session": (
+        "tests/table/test_same_table.py",
+        "tests/table/test_choice.py",
+        "tests/ingestion/test_ingest.py",
+        "tests/verify/test_verify_spark.py",
+        "tests/decode/test_pages_spark.py",
+        "tests/opendatasets/test_samples.py",
+        "tests/opendatasets/test_selection_spark.py",
+        "tests/spark/test_source.py",
+        "tests/spark/test_watch.py",
+    ),
+    "drivers": (
+        "tests/table/test_concurrent.py",
+        "tests/table/test_crash.py",
+        "tests/table/test_after_commit.py",
+        "tests/refresh/test_refresh.py",
+    ),
+}
 
 
 def turn(item: pytest.Item) -> int:
@@ -141,13 +166,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """A file's tests share a process, and so what they have started; so do those of the cluster."""
+    """The tests of a file share a process and what it has started; so do those of `SHARING`."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            cluster = "tests/cluster/"
-            return cluster if nodeid.startswith(cluster) else super()._split_scope(nodeid)
+            for shared, parts in SHARING.items():
+                if any(part in nodeid for part in parts):
+                    return shared
+            return super()._split_scope(nodeid)
 
     return ByFile(config, log)
 

@@ -338,12 +338,10 @@ def start(tmp_path: Path, number: int) -> tuple[subprocess.Popen, Path]:
     return process, out
 
 
-@pytest.mark.parametrize("writer", ["columnar", "spark"])
-def test_two_at_once_as_on_two_machines(drivers, tiny, tmp_path, writer):
+def test_two_at_once_as_on_two_machines(drivers, tiny, tmp_path):
     """Locks are in the cache folder, so that these two know of each other by the table alone."""
     (tmp_path / "refresh.toml").write_text(
-        f'[tables.t]\ndataset = "{tiny.description}"\ntarget = "lake/t"\n'
-        f'layout = "binary"\nwriter = "{writer}"\n'
+        f'[tables.t]\ndataset = "{tiny.description}"\ntarget = "lake/t"\nlayout = "binary"\n'
     )
     both = drivers.take(2)
     for number, driver in enumerate(both):
@@ -384,7 +382,7 @@ def test_the_other_machine_has_only_created_the_table(spark, tmp_path, writer):
 def test_two_at_once_and_what_a_refresh_costs(tiny, tmp_path, record_property):
     """One of them starts Spark and writes; the other waits, and starts nothing."""
     (tmp_path / "refresh.toml").write_text(
-        f'[tables.t]\ndataset = "{tiny.description}"\ntarget = "lake/t"\n'
+        f'[tables.t]\ndataset = "{tiny.description}"\ntarget = "lake/t"\nlayout = "binary"\n'
     )
     begin = time.perf_counter()
     both = [start(tmp_path, number) for number in (0, 1)]

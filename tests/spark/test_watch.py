@@ -53,6 +53,7 @@ def test_columnar(request, narrow, tmp_path, look, monkeypatch, kind, transport)
         cache=narrow.cache,
         spark=spark,
         writer="columnar",
+        layout="binary",
         transport=transport,
         ranges=6,
     )
@@ -65,8 +66,9 @@ def test_columnar(request, narrow, tmp_path, look, monkeypatch, kind, transport)
 def test_by_spark(request, narrow, tmp_path, look, kind):
     spark, screen = request.getfixturevalue(kind), look()
     target = tmp_path / "t"
+    options = {"cache": narrow.cache, "writer": "spark", "layout": "binary", "spark": spark}
     for _ in range(2):  # the second replaces the first, whose files don't count
-        ingest(narrow.description, target=target, cache=narrow.cache, spark=spark, writer="spark")
+        ingest(narrow.description, target=target, **options)
         shown = steps(screen, "writing")
         assert shown[0] == 0
         assert 100 in shown

@@ -23,6 +23,7 @@ import pytest
 from mnist_spark.spark import session
 from mnist_spark.spark.java import find_java
 from tests.cluster.standalone import PYTHON, numpy_and_pyarrow
+from tests.support.processes import INTERPRETED
 from tests.support.servers import free_port, running
 
 if TYPE_CHECKING:
@@ -121,18 +122,22 @@ def connect_server(home: Path) -> Iterator[str]:
     python.write_text(f"#!/bin/sh\n{limited}")
     python.chmod(0o755)
     port = free_port()
-    settings = session.DELTA_SETTINGS | {
-        "spark.jars.packages": session.delta_package(),
-        "spark.connect.grpc.binding.port": str(port),
-        # Workers without a network talk to the JVM through a socket in a folder.
-        "spark.python.unix.domain.socket.enabled": "true",
-        "spark.python.unix.domain.socket.dir": str(home),
-        # VACUUM would shuffle a few rows to 200 tasks, and list two folders in thousands.
-        "spark.sql.shuffle.partitions": "4",
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        "spark.sql.warehouse.dir": str(home / "warehouse"),
-        "spark.ui.enabled": "false",
-    }
+    settings = (
+        session.DELTA_SETTINGS
+        | {
+            "spark.jars.packages": session.delta_package(),
+            "spark.connect.grpc.binding.port": str(port),
+            # Workers without a network talk to the JVM through a socket in a folder.
+            "spark.python.unix.domain.socket.enabled": "true",
+            "spark.python.unix.domain.socket.dir": str(home),
+            # VACUUM would shuffle a few rows to 200 tasks, and list two folders in thousands.
+            "spark.sql.shuffle.partitions": "4",
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+            "spark.sql.warehouse.dir": str(home / "warehouse"),
+            "spark.ui.enabled": "false",
+        }
+        | INTERPRETED
+    )
     command = [
         str(Path(pyspark.__file__).parent / "bin" / "spark-class"),
         "org.apache.spark.deploy.SparkSubmit",
