@@ -8,7 +8,6 @@ are the files; no Spark is needed to call them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.jobs import write_job
-from tests.support.processes import Driver
 from tests.support.proxy import Fault, Proxy, proxied
 
 OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
@@ -217,53 +215,3 @@ def test_the_properties_cannot_be_written(store, datasets, tmp_path):
     assert (table.version(), runs(table)[0]) == (2, (2, job.run_id))
     assert write(job_for(store, new, tmp_path / "cache")) == 3
     assert open_at(store).version() == 4
-
-
-@pytest.fixture(scope="module")
-def hadoop(s3_proxy, tmp_path_factory) -> Iterator[Driver]:
-    """A session whose connector to S3 goes through the proxy."""
-    environment = {
-        # By name: such a server has no name of its own for each bucket, as Amazon's has.
-        "AWS_ENDPOINT_URL": f"http://localhost:{s3_proxy.port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-    }
-    clean = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
-    driver = Driver(
-        tmp_path_factory.mktemp("answers") / "driver",
-        tables="s3a://answers",
-        environment=clean | environment,
-    )
-    driver.wait_ready()
-    yield driver
-    driver.close()
-
-
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_of_a_commit_by_spark(hadoop, s3_proxy, datasets, tmp_path, monkeypatch, answer):
-    """The connector's PUT has no condition, and most answers are tried again by Amazon's SDK."""
-    old, _ = datasets
-    status, done = ANSWERS[answer]
-    for name, value in s3_environment(s3_proxy).items():
-        monkeypatch.setenv(name, value)
-    store = Store(f"s3://answers/{tmp_path.name}", s3_proxy)
-    s3_proxy.put()
-    write(job_for(store, old, tmp_path / "cache"))
-    order = {"cache": tmp_path / "cache", "layout": "binary", "writer": "spark"}
-    s3_proxy.put(Fault(f"PUT .*/{2:020}.json", status, done))
-    answered = hadoop.ingest(
-        dataset=f"{tmp_path}/new/dataset.toml", target=f"s3a://answers/{tmp_path.name}/t", **order
-    )
-    assert len(s3_proxy.hits()) == 1
-    table = open_at(store)
-    if "error" in answered:
-        # Nothing is committed, and the next run does it.
-        assert not done
-        assert str(status) in answered["line"]
-        assert table.version() == 1
-        assert labels(table) == {name: pair[1][8:] for name, pair in OLD.items()}
-    else:
-        assert runs(table)[0] == (answered["table_version"], answered["run_id"])
-        assert [version for version, _ in runs(table)] == [answered["table_version"], 1]
-        assert labels(table) == {name: pair[1][8:] for name, pair in NEW.items()}

@@ -14,6 +14,17 @@ from mnist_spark.history import history
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import connector
 from mnist_spark.verify import verify
+from tests.storage.test_answers import (
+    ANSWERS,
+    NEW,
+    OLD,
+    Store,
+    job_for,
+    labels,
+    open_at,
+    runs,
+    write,
+)
 from tests.storage.test_targets import (
     S3_KEY,
     S3_SECRET,
@@ -21,14 +32,23 @@ from tests.storage.test_targets import (
     assert_rows,
     credentials_checked,
 )
+from tests.support.idxfiles import write_dataset
 from tests.support.processes import Driver
+from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.servers import free_port, make_bucket
 
 WRONG = base64.b64encode(b"wrong" * 8).decode()
 
 
 @pytest.fixture(scope="module")
-def s3(s3_endpoint, tmp_path_factory) -> Lake:
+def proxy(s3_endpoint) -> Iterator[Proxy]:
+    """The way from Spark to S3."""
+    with proxied(int(s3_endpoint.rpartition(":")[2])) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def s3(s3_endpoint, proxy, tmp_path_factory) -> Lake:
     """``writing`` names a credentials file, ``reading`` has the keys themselves."""
     make_bucket(s3_endpoint, "hadoop")
     file = tmp_path_factory.mktemp("aws") / "credentials"
@@ -36,9 +56,10 @@ def s3(s3_endpoint, tmp_path_factory) -> Lake:
     profile = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "lake"}
     keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
     # By name: such a server has no name of its own for each bucket, as Amazon's has.
-    endpoint = s3_endpoint.replace("127.0.0.1", "localhost")
-    place = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-    return Lake("s3", "s3a://hadoop", place | profile, place | keys, {}, [S3_SECRET])
+    by_spark = {"AWS_ENDPOINT_URL": f"http://localhost:{proxy.port}"} | profile
+    place = {"AWS_ENDPOINT_URL": s3_endpoint} | keys
+    region = {"AWS_DEFAULT_REGION": "us-east-1"}
+    return Lake("s3", "s3a://hadoop", region | by_spark, region | place, {}, [S3_SECRET])
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +171,7 @@ def test_what_goes_wrong_is_one_line(s3, azure, driver, sample):
         return answer["line"].partition("): got ")[2]
 
     with credentials_checked(s3.reading["AWS_ENDPOINT_URL"]):
-        assert reason(f"{s3.url}/t") == "HTTP 403 FORBIDDEN"
+        assert reason(f"{s3.url}/t") == "HTTP 403 Forbidden"
     assert reason("s3a://no-bucket/t") == "HTTP 404 The specified bucket does not exist"
     assert reason("s3a://nobody/t") == "ConnectException: Connection refused"
     assert reason("s3a://stranger/t") == "no credentials"
@@ -169,3 +190,34 @@ def test_no_setting_holds_a_credential(monkeypatch):
     for url in ("/t", "lake.t", "hdfs://h/t", "gs://b/t"):
         assert not connector.settings(url)
         assert not connector.packages(url)
+
+
+@pytest.mark.parametrize(
+    "answer", ["lost", "cut before", "412", "412 though done", "503", "503 though done"]
+)
+def test_answers_to_a_commit(driver, s3, proxy, tmp_path, monkeypatch, answer):
+    """The connector's PUT has no condition, and most answers are tried again by Amazon's SDK."""
+    old, _ = (write_dataset(tmp_path / n, pairs) for n, pairs in (("old", OLD), ("new", NEW)))
+    status, done = ANSWERS[answer]
+    for name, value in s3.reading.items():
+        monkeypatch.setenv(name, value)
+    store = Store(f"s3://hadoop/{tmp_path.name}", proxy)
+    write(job_for(store, old, tmp_path / "cache"))
+    order = {"cache": tmp_path / "cache", "layout": "binary", "writer": "spark"}
+    proxy.put(Fault(f"PUT .*/{2:020}.json", status, done))
+    answered = driver.ingest(
+        dataset=f"{tmp_path}/new/dataset.toml", target=f"s3a://hadoop/{tmp_path.name}/t", **order
+    )
+    assert len(proxy.hits()) == 1
+    proxy.put()
+    table = open_at(store)
+    if "error" in answered:
+        # Nothing is committed, and the next run does it.
+        assert not done
+        assert str(status) in answered["line"]
+        assert table.version() == 1
+        assert labels(table) == {name: pair[1][8:] for name, pair in OLD.items()}
+    else:
+        assert runs(table)[0] == (answered["table_version"], answered["run_id"])
+        assert [version for version, _ in runs(table)] == [answered["table_version"], 1]
+        assert labels(table) == {name: pair[1][8:] for name, pair in NEW.items()}
