@@ -231,11 +231,20 @@ class Cluster:
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
-    """Those that live; none of a process that has just ended."""
-    try:
-        return process.children()
-    except psutil.Error:
-        return []
+    """Those that live; none of a process that has just ended.
+
+    Linux tells them by thread. psutil would look at all processes of the machine.
+    """
+    pids: list[str] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                pids += (thread / "children").read_text().split()
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(int(pid)))
+    return found
 
 
 def command_line(process: psutil.Process) -> str:

@@ -95,7 +95,7 @@ def test_killed_in_mid_read(on_standalone, cluster, large, order):
     executor = until(
         lambda: next((p.parent().parent() for p in busy(cluster.python_workers())), None),
         "a Python worker that decodes",
-        pause=0.03,
+        pause=0.01,
     )
     executor.kill()
     report = driver.answer()

@@ -26,13 +26,13 @@ from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
 from mnist_spark.history import history
-from mnist_spark.idx.sample import write_sample
 from mnist_spark.storage import objects
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
+from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.processes import Driver
 from tests.support.servers import make_bucket
 from tests.support.tables import expected
@@ -124,7 +124,8 @@ def driver(s3, azurite_lake, tmp_path_factory) -> Iterator[Driver]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    dataset = write_sample(folder / "in", train=2000, test=500, progress=False)
+    pairs = {"train": random_pair(2000, 7, 5), "test": random_pair(500, 7, 5, seed=1)}
+    dataset = write_dataset(folder / "in", pairs, image_shape=(7, 5))
     return dataset, {"dataset": str(folder / "in" / "dataset.toml"), "cache": folder / "cache"}
 
 
