@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from mnist_spark.cli.main import main
 from mnist_spark.opendatasets.datasets import OpenDataset
 from mnist_spark.opendatasets.files import FileDataset
 from tests.support import jvm
@@ -212,6 +213,20 @@ def package_log() -> Iterator[logging.Logger]:
     yield logger
     logger.handlers[:] = before[0]
     logger.setLevel(before[1])
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command and returns its exit code, stdout, stderr."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(arg) for arg in argv])
+        except SystemExit as exit_:  # argparse's own way out
+            code = int(exit_.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ import pytest
 from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli import refresh
-from mnist_spark.cli.main import main
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
 from tests.support.terminal import on_terminal
@@ -34,20 +33,6 @@ def _own_folders(tmp_path, monkeypatch):
 def dataset(tmp_path):
     write_dataset(tmp_path / "in", {"train": TRAIN, "test": random_pair(6, 3, 2)})
     return str(tmp_path / "in" / "dataset.toml")
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command and returns its exit code, stdout, stderr."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        try:
-            code = main([str(arg) for arg in argv])
-        except SystemExit as exit_:  # argparse's own way out
-            code = int(exit_.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def fails(result: tuple[int, str, str], code: int, *parts: str) -> None:

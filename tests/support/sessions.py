@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,15 @@ import pytest
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import SparkError
 from mnist_spark.idx.sample import write_sample
+from mnist_spark.ingestion import ingest
 from mnist_spark.spark import session
 from tests.support.idxfiles import random_pair, write_dataset
 from tests.support.processes import INTERPRETED, Drivers
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from mnist_spark.table.report import IngestReport
 
 # The JVM reads it once, as it starts. Test machines are small.
 os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--driver-memory 1g pyspark-shell")
@@ -92,6 +95,17 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     pairs = {"train": random_pair(3000, 7, 5), "test": random_pair(500, 7, 5, seed=1)}
     dataset = write_dataset(folder / "in", pairs, name="narrow", image_shape=(7, 5), generated=True)
     return Tiny(str(folder / "in" / "dataset.toml"), folder / "in", folder / "cache", dataset)
+
+
+@pytest.fixture(scope="session")
+def write(spark: SparkSession, narrow: Tiny) -> Callable[..., IngestReport]:
+    """Ingests ``narrow``, with its images as bytes unless an option says otherwise."""
+
+    def write(target: object, writer: str = "auto", **options: object) -> IngestReport:
+        told = {"layout": "binary", "cache": narrow.cache, "spark": spark} | options
+        return ingest(narrow.description, target=target, writer=writer, **told)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -5,32 +5,20 @@ And what others have noted in the table's history, which the writer ``spark`` re
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import pytest
 from deltalake import CommitProperties, DeltaTable
 
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.history import history
-from mnist_spark.ingestion import ingest
 from tests.support.processes import until
 from tests.support.tables import dataset_of, difference, expected, normal
 
 
 @pytest.fixture
-def write(spark, narrow):
-    def run(target: Path, **options: object):
-        return ingest(
-            narrow.description,
-            target=target,
-            cache=narrow.cache,
-            layout="binary",
-            writer="spark",
-            spark=spark,
-            **options,
-        )
-
-    return run
+def write(write):
+    return partial(write, writer="spark")
 
 
 def test_notes_of_others_in_the_history(write, tmp_path):

@@ -13,7 +13,6 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.ingestion import ingest
 from mnist_spark.table.target import Target
 from mnist_spark.table.write import Format, Writer, choose_writer
 from tests.support.tables import dataset_of, difference, expected, normal
@@ -21,21 +20,6 @@ from tests.support.tables import dataset_of, difference, expected, normal
 
 def choose(target: object, writer: str = "auto", table_format: str = "delta"):
     return choose_writer(Writer(writer), Target.parse(str(target)), Format(table_format))
-
-
-@pytest.fixture
-def write(spark, narrow):
-    def run(target: Path, writer: str = "auto", **options: object):
-        return ingest(
-            narrow.description,
-            target=target,
-            cache=narrow.cache,
-            writer=writer,
-            spark=spark,
-            **({"layout": "binary"} | options),
-        )
-
-    return run
 
 
 # What the reason for the choice names, and SQL that gives a table the feature besides the others.

@@ -14,7 +14,6 @@ from deltalake.exceptions import CommitFailedError
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.errors import TableError, UsageError
-from mnist_spark.ingestion import ingest
 from mnist_spark.spark.tasks import write_files
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import NUMBERED, WriteJob
@@ -62,29 +61,23 @@ def test_two_ingests_at_once(drivers, narrow, tmp_path, others):
         assert done == 2 * ROUNDS  # ours wait for nobody and lose to nobody
 
 
-def test_a_transaction_happens_once(spark, narrow, tmp_path):
+def test_a_transaction_happens_once(write, narrow, tmp_path):
     """Whichever writer has written it, and whichever comes late."""
     path = tmp_path / "t"
-    options = {"target": path, "cache": narrow.cache, "layout": "binary", "spark": spark}
-
-    def write(number: int, writer: str) -> int | None:
-        report = ingest(narrow.description, writer=writer, transaction=number, **options)
-        return report.table_version
-
     refused = "another run has written the table meanwhile.*no transaction from {} on"
     for version, number, writer, other in (
         (1, 0, "spark", "columnar"),
         (2, 3, "columnar", "spark"),
     ):
-        assert write(number, writer) == version
+        assert write(path, writer, transaction=number).table_version == version
         for late, by in ((number, writer), (max(0, number - 1), other)):
             with pytest.raises(TableError, match=refused.format(late)):
-                write(late, by)
+                write(path, by, transaction=late)
         table = DeltaTable(str(path))
         assert (table.version(), table.transaction_version(NUMBERED)) == (version, number)
     right(path, narrow.dataset)
     with pytest.raises(UsageError, match="only Delta tables have transactions"):
-        ingest(narrow.description, transaction=1, format="parquet", **options)
+        write(path, transaction=1, format="parquet")
 
 
 def test_two_splits_at_once(drivers, narrow, tmp_path):
@@ -109,7 +102,7 @@ def job(narrow, path: Path) -> WriteJob:
     return write_job(found, path, narrow.cache, parallelism=2)
 
 
-def test_a_commit_is_for_the_version_that_it_was_made_for(spark, narrow, tmp_path):
+def test_a_commit_is_for_the_version_that_it_was_made_for(write, spark, narrow, tmp_path):
     """delta-rs alone would add the rows of both to an empty table: neither removes a file."""
     path = tmp_path / "t"
     path.mkdir()
@@ -118,14 +111,7 @@ def test_a_commit_is_for_the_version_that_it_was_made_for(spark, narrow, tmp_pat
     schema = delta_columnar._delta_schema(mine)
     table = delta_columnar._create(mine, schema)
     transaction = delta_columnar.Transaction("test", 1)
-    ingest(
-        narrow.description,
-        target=path,
-        cache=narrow.cache,
-        layout="binary",
-        writer="spark",
-        spark=spark,
-    )
+    write(path, "spark")
     with pytest.raises(CommitFailedError):
         delta_columnar._replace_rows(mine, table, schema, files, transaction)
     right(path, narrow.dataset)
@@ -158,17 +144,16 @@ def somebody_else(path: Path, pause: float) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("writer", ["columnar", "spark"])
-def test_while_somebody_else_changes_the_table(spark, narrow, tmp_path, writer):
+def test_while_somebody_else_changes_the_table(write, narrow, tmp_path, writer):
     path, lines = tmp_path / "t", []
-    options = {"target": path, "cache": narrow.cache, "layout": "binary", "spark": spark}
-    ingest(narrow.description, writer="columnar", **options)
+    write(path, "columnar")
     # A few times within an ingest, which takes Spark some seconds.
     with somebody_else(path, 0.1 if writer == "columnar" else 0.3) as made:
         for _ in range(2):
             before = len(made)
             until(lambda: len(made) > before, "a change", pause=0.001)  # noqa: B023
             try:
-                ingest(narrow.description, writer=writer, **options)
+                write(path, writer)
             except TableError as error:
                 lines.append(str(error))
     assert len(made) > 2
@@ -176,6 +161,6 @@ def test_while_somebody_else_changes_the_table(spark, narrow, tmp_path, writer):
         assert re.fullmatch(".*changed by others.*Run the ingest again", line)
     assert not (lines and writer == "columnar")
     right(path, narrow.dataset)
-    ingest(narrow.description, writer=writer, **options)
+    write(path, writer)
     right(path, narrow.dataset)
     versions_are_whole(path, {0, 3500})

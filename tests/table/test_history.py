@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from mnist_spark.cli.main import main
 from mnist_spark.errors import TableError, UsageError
 from mnist_spark.history import history
 from mnist_spark.upkeep import optimize, safe_retention, vacuum
@@ -33,18 +32,6 @@ def tiny(tmp_path, monkeypatch):
     where = tmp_path / "in", tmp_path / "cache"
     table, noted = rows(dataset, "binary", *where), properties(dataset, "binary", *where)
     return dataset, table, noted
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*argv: object) -> tuple[int, str, str]:
-        try:
-            code = main([str(arg) for arg in argv])
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_verify_command(run, tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""`verify` on tables that both writers made, whatever is then done to them.
+"""`verify` on tables that both writers made, whatever Spark then does to them.
 
 Also through Spark: windows rebuilt by executors, catalog tables, and their history and upkeep.
 """
@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import duckdb
-import polars as pl
 import pytest
-from deltalake import DeltaTable
 
 from mnist_spark import load_table, plot_digits
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.history import history
-from mnist_spark.ingestion import ingest
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import VerifyReport, What, contents, verify
 from tests.support.tables import records
@@ -42,11 +38,9 @@ def told(report: VerifyReport) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("writer", "layout"), TABLES)
-def test_tables_through_their_life(spark, narrow, tmp_path, writer, layout):
-    path, dataset, known = tmp_path / "t", narrow.dataset, narrow.description
-    table = f"delta.`{path}`"
-    options = {"layout": layout, "writer": writer, "ranges": 4, "spark": spark}
-    ingest(known, target=path, cache=narrow.cache, **options)
+def test_tables_through_their_life(write, spark, narrow, tmp_path, writer, layout):
+    path, dataset = tmp_path / "t", narrow.dataset
+    write(path, writer, layout=layout, ranges=4)
     verified(verify(path, cache=tmp_path / "none"), dataset)
     assert verify(path, deep=False).ok
     newest = history(path)
@@ -54,27 +48,15 @@ def test_tables_through_their_life(spark, narrow, tmp_path, writer, layout):
     assert (note.dataset, note.writer) == ("narrow", writer)
     assert note.rows == {split.name: split.records for split in dataset.splits}
 
-    if layout == "columns":
-        assert optimize(path).files_removed > 0
-        verified(verify(path, cache=tmp_path / "none"), dataset)
-    spark.sql(f"OPTIMIZE {table} ZORDER BY (label)")
+    spark.sql(f"OPTIMIZE delta.`{path}` ZORDER BY (label)")
     assert verified(verify(path, cache=tmp_path / "none"), dataset).version > newest[0].version
 
-    uris = DeltaTable(path).file_uris()
-    query = f"SELECT * FROM read_parquet({uris}, hive_partitioning = true) ORDER BY label"
-    duckdb.sql(f"COPY ({query}) TO '{tmp_path / 'duck'}' (FORMAT parquet, PARTITION_BY split)")
-    verified(verify(tmp_path / "duck", dataset=known), dataset)
-    if layout == "binary":
-        pl.read_delta(str(path)).write_delta(str(tmp_path / "polars"))
-        verified(verify(tmp_path / "polars", dataset=known), dataset)
 
-
-def test_damages_by_spark(spark, narrow, tmp_path, monkeypatch):
+def test_damages_by_spark(write, spark, narrow, tmp_path, monkeypatch):
     """One after the other, found in this process and by executors, which rebuild six windows."""
     path = tmp_path / "t"
     table = f"delta.`{path}`"
-    options = {"layout": "array", "writer": "columnar", "ranges": 4}
-    ingest(narrow.description, target=path, cache=narrow.cache, spark=spark, **options)
+    write(path, "columnar", layout="array", ranges=4)
     monkeypatch.setattr(contents, "WINDOW_BYTES", 700 * 35)
     known = {"dataset": narrow.description, "cache": narrow.cache}
     blind = {"cache": tmp_path / "none"}
@@ -141,11 +123,10 @@ def test_damages_by_spark(spark, narrow, tmp_path, monkeypatch):
     assert verify(path, spark=spark, **blind).splits == here.splits
 
 
-def test_deletion_vectors(spark, narrow, tmp_path):
+def test_deletion_vectors(write, spark, narrow, tmp_path):
     """The row is still in its file; only the log says that it's gone."""
     path = tmp_path / "t"
-    options = {"layout": "binary", "cache": narrow.cache, "spark": spark}
-    ingest(narrow.description, target=path, **options)
+    write(path)
     files = set(path.glob("split=*/*.parquet"))
     table = f"delta.`{path}`"
     spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableDeletionVectors = true)")
@@ -162,11 +143,10 @@ def test_deletion_vectors(spark, narrow, tmp_path):
     assert [p.what for p in verify(path, deep=False).problems] == [What.COUNT]
 
 
-def test_column_mapping(spark, narrow, tmp_path):
+def test_column_mapping(write, spark, narrow, tmp_path):
     """Files have other names for the columns, which delta-rs knows, in this process."""
     path = tmp_path / "t"
-    options = {"layout": "binary", "cache": narrow.cache, "spark": spark}
-    ingest(narrow.description, target=path, **options)
+    write(path)
     spark.sql(
         f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.columnMapping.mode = 'name',"
         " delta.minReaderVersion = 2, delta.minWriterVersion = 5)"
@@ -177,13 +157,12 @@ def test_column_mapping(spark, narrow, tmp_path):
     assert any("executors cannot read such a table" in note for note in there.notes)
 
 
-def test_catalog_table(spark, narrow):
+def test_catalog_table(write, spark, narrow):
     name = "lake.digits"
-    options = {"target": name, "layout": "array", "cache": narrow.cache, "spark": spark}
     spark.sql("CREATE DATABASE IF NOT EXISTS lake")
     try:
         for version in (1, 2):
-            report = ingest(narrow.description, **options)
+            report = write(name, layout="array")
             assert (report.writer, report.table_version) == ("spark", version)
         found = verify(name, dataset=narrow.description, cache=narrow.cache, spark=spark)
         assert verified(found, narrow.dataset).engine == "spark"
@@ -201,7 +180,7 @@ def test_catalog_table(spark, narrow):
         assert ("test", 3) in [(p.split, p.record) for p in bad.problems]
         assert (str(What.LABEL_RANGE), "test", 4, "label", "0 to 9", 77) in told(bad)
 
-        mended = ingest(narrow.description, split="test", **options)
+        mended = write(name, layout="array", split="test")
         assert (mended.writer, mended.rows) == ("spark", {"test": 500})
         assert spark.table(name).count() == 3500
         spark.sql(f"INSERT INTO {name} SELECT * FROM {name} WHERE split = 'test' AND index = 3")
@@ -215,11 +194,10 @@ def test_catalog_table(spark, narrow):
         spark.sql("DROP DATABASE lake CASCADE")
 
 
-def test_a_path_that_delta_rs_misreads(spark, narrow, tmp_path):
+def test_a_path_that_delta_rs_misreads(write, narrow, tmp_path):
     """`a%20b`, with a table at `a b` beside it."""
     for name, split in (("a%20b", "all"), ("a b", "train")):
-        options = {"layout": "binary", "cache": narrow.cache, "spark": spark, "split": split}
-        ingest(narrow.description, target=tmp_path / name, **options)
+        write(tmp_path / name, split=split)
     report = verify(tmp_path / "a%20b", cache=narrow.cache)
     assert (report.ok, report.engine, set(report.splits)) == (True, "spark", {"train", "test"})
     assert set(verify(tmp_path / "a b", cache=narrow.cache).splits) == {"train"}
