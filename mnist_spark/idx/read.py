@@ -48,17 +48,17 @@ def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
     """
     # zlib-ng takes a third of zlib's time. 31: the gzip format, header and trailer checked.
     engine = zlib_ng.decompressobj(31)
-    members = total = 0
-    fresh = True  # nothing of the current member seen yet
+    total = 0
+    complete = False  # a member has ended, and the next one hasn't begun
     while data := stream.read(_CHUNK_BYTES // 4):
         while data:
             try:
                 chunk = engine.decompress(data, min(_CHUNK_BYTES, size - total + 1))
             except zlib_ng.error as error:  # type: ignore[misc]  # the stub has an instance
-                if fresh and members:
+                if complete:
                     raise IntegrityError("trailing bytes after the gzip data", file=file) from error
                 raise IntegrityError("damaged gzip", file=file, got=error) from error
-            fresh = False
+            complete = False
             total += len(chunk)
             if total > size:
                 raise IntegrityError(
@@ -69,9 +69,8 @@ def inflate(stream: IO[bytes], size: int, file: object) -> Iterator[bytes]:
             if engine.eof:
                 data = engine.unused_data
                 engine = zlib_ng.decompressobj(31)
-                members += 1
-                fresh = True
-    if not fresh or not members:
+                complete = True
+    if not complete:
         raise IntegrityError(
             "truncated gzip", file=file, expected=f"{size:,} bytes of payload", got=f"{total:,}"
         )
