@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mnist_spark.errors import IdxError
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import check_pair
-from mnist_spark.idx.read import count_labels, iter_records
+from mnist_spark.idx.read import count_labels, iter_records, read_elements
 from tests.support.idxfiles import TYPES, header, parse, payload, ubytes
 
 CODES = st.sampled_from(sorted(TYPES))
@@ -161,11 +161,23 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
         (b"\0\0\x08\0", "got 0"),
         (header(0x08, (3, 0, 2)), r"or more after the first, got \(3, 0, 2\)"),
         (header(0x0E, (0, MAX, MAX)), "below 2⁶³ bytes"),
-        (b"\0\0\x08\3" + b"\0" * 11, "expected 12 bytes, got 11 bytes"),
     ],
 )
 def test_the_error_says_what_is_wrong(data, message):
     with pytest.raises(IdxError, match=rf"\(file some.idx\).*{message}"):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "part", "sizes"),
+    [
+        (b"", "magic number", "expected 4 bytes, got 0 bytes"),
+        (b"\0\0\x08", "magic number", "expected 4 bytes, got 3 bytes"),
+        (b"\0\0\x08\3" + b"\0" * 11, "dimensions", "expected 12 bytes, got 11 bytes"),
+    ],
+)
+def test_the_error_says_where_a_header_ends(data, part, sizes):
+    with pytest.raises(IdxError, match=rf"^{part} cut short \(file some.idx\): {sizes}$"):
         read(data)
 
 
@@ -246,6 +258,20 @@ def test_elements_that_vanish_after_the_check():
         idx.read_records(stream, found, 1, 5, "f")
 
 
+def test_elements_that_vanish_while_they_are_read():
+    class Shrinking(io.BytesIO):
+        """Truncated by another process between the look at its length and the read."""
+
+        def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+            return super().seek(offset, whence) + (2 if whence == os.SEEK_END else 0)
+
+    stream = Shrinking(ubytes(range(5))[:-2])
+    found = idx.read_header(stream, "f")
+    message = r"^elements cut short \(file f\): expected 4 bytes, got 2 bytes$"
+    with pytest.raises(IdxError, match=message):
+        idx.read_records(stream, found, 1, 5, "f")
+
+
 @pytest.mark.parametrize("shape", [(3 << 20,), (5000, 28, 28), (3, 1100, 1000), (0,), (0, 2, 2)])
 def test_iter_records_yields_each_record_once_in_bounded_chunks(shape):
     values = np.arange(math.prod(shape), dtype=np.uint32).astype(np.uint8).reshape(shape)
@@ -258,6 +284,67 @@ def test_iter_records_yields_each_record_once_in_bounded_chunks(shape):
         np.testing.assert_array_equal(records, values[at : at + len(records)])
         at += len(records)
     assert at == shape[0]
+
+
+@pytest.mark.parametrize("columns", [[0], [783], [3, 4, 5], [3, 5, 6], [3, 5, 7], range(784)])
+@pytest.mark.parametrize(
+    ("records", "reads"),
+    [
+        # 1337 records of 784 bytes are nearly 1 MiB.
+        (range(3000), [(0, 1337), (1337, 2674), (2674, 3000)]),
+        ([7], [(7, 8)]),
+        ([2999], [(2999, 3000)]),
+        ([5, 1341], [(5, 1342)]),
+        ([5, 1342, 1344], [(5, 1342), (1342, 1345)]),
+        ([5, 9, 2678, 2679], [(5, 1342), (1342, 2679), (2679, 2680)]),
+        ([5, 6, 2999], [(5, 1342), (2679, 3000)]),
+    ],
+    ids=["all", "one", "last", "step", "steps", "border", "gap"],
+)
+def test_elements_of_some_records(tmp_path, monkeypatch, records, reads, columns):
+    values = np.random.default_rng(0).integers(0, 256, (3000, 28, 28), np.uint8)
+    path = tmp_path / "f.idx"
+    path.write_bytes(ubytes(values))
+    seen = []
+    real = idx.read_records
+
+    def noted(stream, header, start, stop, file):
+        seen.append((start, stop))
+        return real(stream, header, start, stop, file)
+
+    monkeypatch.setattr(idx, "read_records", noted)
+    out = np.full((len(columns), len(records)), -1, np.int32).T
+    read_elements(str(path), np.array(records), columns, out)
+    np.testing.assert_array_equal(out, values.reshape(3000, 784)[records][:, columns])
+    assert seen == reads
+
+
+def test_elements_of_records_larger_than_a_step(tmp_path):
+    values = np.zeros((3, 1100, 1000), np.uint8)
+    values[:, -1, -1] = 1, 2, 3
+    (tmp_path / "f.idx").write_bytes(ubytes(values))
+    out = np.empty((2, 1), np.uint8)
+    tracemalloc.start()
+    try:
+        read_elements(str(tmp_path / "f.idx"), np.array([0, 2]), [1_099_999], out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert out.tolist() == [[1], [3]]
+    assert peak < 3 << 20, "one record, and the one before"
+
+
+@pytest.mark.parametrize(("records", "columns"), [([], [1]), ([0], [])])
+def test_no_elements_need_no_file(tmp_path, records, columns):
+    out = np.empty((len(records), len(columns)))
+    read_elements(str(tmp_path / "missing"), np.array(records, np.int64), columns, out)
+
+
+def test_elements_of_a_payload_that_was_replaced(tmp_path):
+    path = tmp_path / "f.idx"
+    path.write_bytes(ubytes(range(5)))
+    with pytest.raises(IdxError, match=rf"^record range \(file {path}, records \[4:6\]\)"):
+        read_elements(str(path), np.array([4, 5]), [0], np.empty((2, 1)))
 
 
 def h(*shape: int) -> idx.Header:
@@ -324,6 +411,14 @@ def test_a_bad_label_in_a_large_file_is_located(at):
     message = rf"\[{at}\]\): expected 0 to 9, got {labels[at]}$"
     with pytest.raises(IdxError, match=message):
         count(ubytes(labels), 10)
+
+
+def test_labels_of_a_large_file_are_all_counted():
+    labels = np.zeros((1 << 20) + 5, np.uint8)
+    labels[[0, -1, -2]] = 2
+    assert count(ubytes(labels), 3) == [(1 << 20) + 2, 0, 3]
+    with pytest.raises(IdxError, match=r"elements cut short \(file f, "):
+        count(ubytes(labels)[:-1], 3)
 
 
 @pytest.mark.parametrize(

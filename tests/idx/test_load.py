@@ -54,8 +54,8 @@ def test_other_types_and_ranks(write):
 @pytest.mark.parametrize(
     ("data", "label", "message"),
     [
-        (IMAGES, True, "labels expected (file"),
-        (LABELS, False, "images expected (file"),
+        (IMAGES, True, "labels expected"),
+        (LABELS, False, "images expected"),
         (b"", False, "magic number cut short"),
         (b"a,b,c\n1,2,3\n", False, "magic number"),
         (IMAGES[:-1], False, "truncated payload"),
@@ -66,9 +66,11 @@ def test_other_types_and_ranks(write):
     ],
 )
 def test_not_idx(write, data, label, message):
+    path = write(data)
     with pytest.raises(IdxError) as caught:
-        load_data(write(data), label)
+        load_data(path, label)
     assert str(caught.value).startswith(message)
+    assert f"(file {path})" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -82,14 +84,26 @@ def test_not_idx(write, data, label, message):
     ],
 )
 def test_damaged_gzip(write, data, message):
-    with pytest.raises(IntegrityError, match=message):
-        load_data(write(data))
+    path = write(data)
+    with pytest.raises(IntegrityError, match=rf"{message}.*\(file {path}\)"):
+        load_data(path)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_no_file(tmp_path, name):
-    with pytest.raises(MnistSparkError, match="cannot read the file"):
-        load_data(tmp_path / name)
+    path = tmp_path / name
+    with pytest.raises(MnistSparkError, match=rf"cannot read the file \(file {path}\)"):
+        load_data(path)
+
+
+def test_a_file_is_in_memory_once(write):
+    path = write(ubytes(np.zeros((4, 1024, 1024))))
+    tracemalloc.start()
+    try:
+        images = load_data(path)
+        assert tracemalloc.get_traced_memory()[1] < images.nbytes + (1 << 20)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bytes], ids=["gzip", "plain"])

@@ -77,6 +77,7 @@ def test_a_bank_does_not_depend_on_what_was_drawn_before() -> None:
     again = digits._bank.__wrapped__(0, 1)  # type: ignore[attr-defined]
     for first, second in zip(digits._bank(0, 1), again, strict=True):
         np.testing.assert_array_equal(first, second)
+        assert first.dtype == np.int16, "wider ones would take several times the memory"
 
 
 @settings(deadline=None, max_examples=20)
