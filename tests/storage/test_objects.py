@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +16,7 @@ from mnist_spark.errors import TableError, UsageError
 from mnist_spark.storage import files, objects, runtime, stores
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.runtime import call, require
+from tests.support.proxy import Fault, proxied
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -69,6 +73,40 @@ def test_a_folder_that_is_not_there(tmp_path):
     assert f"No such file or directory on host {os.uname().nodename}" in str(caught.value)
 
 
+def test_whether_a_file_is_complete(folder):
+    write(folder, "x", b"PAR1 and PAR1")
+    assert files.ends_with(folder, "x", b"PAR1")
+    if folder.startswith("s3://"):
+        # An object is there when it is complete.
+        assert files.ends_with(folder, "x", b"PAR2")
+        return
+    for end, complete in ((b"PAR2", False), (b"PAR1 and PAR1", True), (b"0PAR1 and PAR1", False)):
+        assert files.ends_with(folder, "x", end) is complete
+    assert not files.ends_with(folder, "none", b"PAR1")
+    with pytest.raises(OSError, match="Is a directory"):
+        files.ends_with(folder, ".", b"PAR1")
+
+
+def test_a_folder_as_another_host_sees_it(folder):
+    host = f"host {os.uname().nodename}"
+    write(folder, "mark", b"token")
+    assert files.try_folder(folder, "mark", "own", "token") is None
+    assert files.names_in(folder) == ["mark"], "its own file is removed again"
+    for token in ("toke", "token2", "other"):
+        found = files.try_folder(folder, "mark", "own", token)
+        assert found == f"{host} sees another folder"
+    found = files.try_folder(folder, "none", "own", "token")
+    assert re.match(rf"{host}: .*(No such file|HTTP 404|not found)", str(found))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "mark").write_text("token")
+    (tmp_path / "own").write_text("")
+    host = os.uname().nodename
+    found = files.try_folder(str(tmp_path), "mark", "own", "token")
+    assert found == f"host {host}: File exists on host {host}"
+
+
 def test_the_range_is_named(tmp_path):
     with (
         pytest.raises(TableError, match=r"cannot write the data file.*/x, records a\[0:1\]"),
@@ -116,6 +154,16 @@ def test_a_long_object_comes_in_chunks(bucket):
     assert b"".join(got) == data
 
 
+def test_bytes_that_came_before_an_error_are_handed_on():
+    def frames(*whole: bytes) -> Iterator[bytes]:
+        yield from whole
+        raise ConnectionResetError
+
+    assert objects._next_bytes(frames(b"ab", b"c")) == b"abc"
+    with pytest.raises(ConnectionResetError):
+        objects._next_bytes(frames())
+
+
 def test_names_and_sizes_below_a_url(bucket, tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     for key in ("t/a", "t/deep/er/b", "t2/c"):
@@ -150,7 +198,41 @@ def test_an_object_as_a_file(bucket):
     assert raw.readinto(buffer) == 4  # a block at most
     assert bytes(buffer[:5]) == b"0123\0"
     assert raw.tell() == 4
+    assert raw.seek(9) == 9
+    assert [raw.readinto(buffer) for _ in range(2)] == [1, 0]
+    assert raw.seek(4) == 4
     assert raw.seek(-9, io.SEEK_CUR) == 0
+
+
+def test_a_conflict_is_met_once_more(bucket, s3_here, monkeypatch, tmp_path):
+    """A put whose first answer was lost may be told of a conflict with itself."""
+    (tmp_path / "file").write_bytes(b"abc")
+    with proxied(int(s3_here.rpartition(":")[2])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        for times, fails in ((1, contextlib.nullcontext()), (2, pytest.raises(ObjectError))):
+            proxy.put(Fault(r"PUT .*/(x|y)", 409, done=False, times=times))
+            with fails:
+                objects.put_file(tmp_path / "file", f"{bucket}/{'xy'[times - 1]}")
+            assert len(proxy.seen()) == 2
+        assert objects.sizes(bucket) == {"x": 3}
+
+
+def test_what_a_store_is_told(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    for once, retries in ((False, 4), (True, 0)):
+        store, _ = stores.connect("s3://b/x", once=once)
+        told = store.retry_config
+        assert (told["max_retries"], told["retry_timeout"].total_seconds()) == (retries, 60)
+
+
+def test_only_credentials_that_are_not_in_the_environment_need_boto3(monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(UsageError, match="s3:// needs boto3"):
+        stores.check_url("s3://b/x")
+    stores.check_url("gs://b/x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    stores.check_url("s3://b/x")
 
 
 def test_stores_are_kept_for_the_same_credentials(bucket, monkeypatch):
@@ -211,3 +293,27 @@ def test_the_extension_is_loaded_again(bucket, monkeypatch):
         for name in [name for name in sys.modules if name.split(".")[0] == "obstore"]:
             del sys.modules[name]
         sys.modules.update(before)
+
+
+def test_a_fork_is_noted_where_the_extension_is_loaded(monkeypatch):
+    stores.check_url("gs://b/x")
+    for before, loaded, after in (
+        (False, True, True),
+        (False, False, False),
+        (True, False, True),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime, "_forked", before)
+            if not loaded:
+                patch.delitem(sys.modules, "obstore._obstore")
+            runtime._note_fork()
+            assert runtime._forked is after
+
+
+def test_after_a_fork_without_files_in_memory(monkeypatch):
+    """As on macOS."""
+    monkeypatch.setattr(runtime, "_forked", True)
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    with pytest.raises(UsageError, match=r"used before this process was forked.*spawn"):
+        stores.check_url("gs://b/x")
+    assert runtime._forked, "the next call is told as well"

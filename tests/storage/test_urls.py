@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +216,12 @@ def test_no_url_of_azure(env, url):
         azure_options(url)
 
 
+def test_a_host_alone_is_no_account(env):
+    """Before the path stands the container, which has the account only after an "@"."""
+    with pytest.raises(UsageError, match="URL without an account"):
+        azure_options("az://acc.blob.core.windows.net/x")
+
+
 @pytest.mark.parametrize(
     "url",
     ["az://c:SECRET@acc.blob.core.windows.net/x", "abfss://c@acc.dfs.core.windows.net:1/x"],
@@ -330,6 +337,22 @@ def test_googles_own_login(env, tmp_path, folder):
     assert "google_skip_signature" in locate("gs://b").options
     path.write_text("{}")
     assert locate("gs://b").options == LIMITS
+
+
+@pytest.mark.parametrize(
+    ("product", "anonymous"),
+    [("Google Compute Engine\n", False), ("Google\n", False), ("Virtual Machine\n", True)],
+)
+def test_googles_own_machine(env, monkeypatch, product, anonymous):
+    """What the firmware says; other files are read as they are."""
+    real = Path.read_text
+
+    def firmware(path: Path, *args: Any, **options: Any) -> str:
+        named = str(path) == "/sys/class/dmi/id/product_name"
+        return product if named else real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", firmware)
+    assert ("google_skip_signature" in locate("gs://b").options) is anonymous
 
 
 def test_variables_that_decide_which_connection_is_used(env, monkeypatch):
