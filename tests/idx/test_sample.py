@@ -111,6 +111,9 @@ def test_files_are_what_the_description_says(train: int, test: int, zipped: bool
         assert dataset == catalog.find(str(folder / "dataset.toml"))
         assert dataset.name == "sample"
         assert dataset.generated
+        assert dataset.classes == tuple("0123456789")
+        assert (dataset.homepage, dataset.licence.split()[0]) == ("", "CC0-1.0")
+        assert dataset.citation.endswith("--seed 0")
         assert dataset.mirrors == (f"{folder}/",)
         assert [split.records for split in dataset.splits] == [train, test]
         for number, split in enumerate(dataset.splits):
