@@ -14,6 +14,7 @@ import pytest
 
 from mnist_spark.catalog.schema import Layout, TableSchema, label_type, table_schema
 from mnist_spark.decode.table_rows import TableFile, TableFiles
+from mnist_spark.decode.window import Fault
 from mnist_spark.errors import TableError
 from mnist_spark.idx.format import Header, read_header
 from mnist_spark.ranges.plan import RecordRange
@@ -327,6 +328,13 @@ def test_a_window_that_an_executor_rebuilds(tmp_path, with_bytes):
         ["pixel outside the bytes", "train", 14, "image[1]", "0 to 255", 300, 0],
         ["missing record", "train", 15, None, None, None, 0],
     ]
+
+
+def test_a_fault_told_by_keywords():
+    findings = Findings()
+    window = Window(RECORDS, schema_of(), CLASSES, findings)
+    window.note(Fault.NULL, records=np.array([12]), columns="label", expected="a value")
+    assert list(map(str, findings.problems)) == ["train, record 12, label: null: expected a value"]
 
 
 def test_windows_tile_a_split(monkeypatch):
