@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 
 import pytest
 
@@ -164,6 +166,19 @@ def test_bytes_that_came_before_an_error_are_handed_on():
         objects._next_bytes(frames())
 
 
+def test_a_deadline_holds_between_two_chunks():
+    hangs = threading.Event()
+
+    def frames() -> Iterator[bytes]:
+        hangs.wait(5)
+        yield b"late"
+
+    chunks = objects._chunks(frames(), lambda: 0.05)
+    with pytest.raises(ObjectError, match="no answer in time"):
+        next(chunks)
+    hangs.set()
+
+
 def test_names_and_sizes_below_a_url(bucket, tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     for key in ("t/a", "t/deep/er/b", "t2/c"):
@@ -310,10 +325,15 @@ def test_a_fork_is_noted_where_the_extension_is_loaded(monkeypatch):
             assert runtime._forked is after
 
 
-def test_after_a_fork_without_files_in_memory(monkeypatch):
-    """As on macOS."""
+@pytest.mark.parametrize("lacking", ["files in memory", "the extension", "its file"])
+def test_what_a_forked_process_may_lack(monkeypatch, lacking):
+    """Files in memory: as on macOS."""
     monkeypatch.setattr(runtime, "_forked", True)
-    monkeypatch.delattr(os, "memfd_create", raising=False)
+    if lacking == "files in memory":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    else:
+        spec = None if lacking == "the extension" else ModuleSpec("obstore._obstore", None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(UsageError, match=r"used before this process was forked.*spawn"):
         stores.check_url("gs://b/x")
     assert runtime._forked, "the next call is told as well"

@@ -94,6 +94,11 @@ def test_our_own_errors_stay_as_they_are(error):
     assert caught.value is error
 
 
+def test_an_error_is_of_no_kind_unless_it_is_said():
+    error = ObjectError("why")
+    assert not any((error.transient, error.missing, error.changed, error.conflict))
+
+
 def test_no_error():
     with object_errors():
         pass

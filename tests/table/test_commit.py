@@ -116,7 +116,10 @@ def test_a_new_table(lake, old):
     assert lake.labels() == labels_of(OLD)
     assert table.metadata().partition_columns == ["split"]
     assert table.metadata().description == delta_columnar.description(old)
-    assert table.metadata().configuration.items() >= job.properties.items()
+    noted = table.metadata().configuration
+    assert noted.items() >= job.properties.items()
+    assert noted["mnist_spark.version"] == __version__
+    assert noted["mnist_spark.generated"] == "false"
     assert began <= table.transaction_version("mnist_spark") <= time.time_ns() // 1_000_000
     note = json.loads(table.history(1)[0]["userMetadata"])
     assert (note["mnist_spark"], note["run"]) == (__version__, job.run_id)
@@ -223,6 +226,16 @@ def test_the_commit_is_made_anew_for_what_another_run_left(lake, old, new):
     assert lake.write(job) == 3
     assert lake.labels() == labels_of(NEW)
     runs = [entry.run for entry in versions_since(lake.table(), 1) if entry.run]
+    assert runs == [job.run_id, other.run_id]
+
+
+def test_an_empty_table_gets_one_runs_rows(lake, old):
+    """delta-rs would add both runs' rows, unless their transactions are of one application."""
+    other = lake.job(old, transaction=1)
+    job = overtaken(lake.job(old, kind=Overtaken), lambda: lake.write(other))
+    assert lake.write(job) == 2
+    assert lake.labels() == labels_of(OLD)
+    runs = [entry.run for entry in versions_since(lake.table(), 0)]
     assert runs == [job.run_id, other.run_id]
 
 
