@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 
+from mnist_spark import progress
 from mnist_spark.errors import MnistSparkError
 from mnist_spark.ranges.staging import stage, unstage
 from tests.support.faults import read_only
@@ -44,6 +46,14 @@ def test_only_what_was_staged_is_removed(payload, tmp_path):
     assert unstage(str(folder)) == [f"{sha256}.idx", f"{sha256}.idx.0123abcd.part"]
     assert len(list(folder.iterdir())) == 3
     assert unstage(str(folder)) == []
+
+
+def test_who_looks_on_sees_bytes(payload, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
+    for name in ("DELAY_SECONDS", "_REDRAW_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    stage(*payload, str(tmp_path / "staging"))
+    assert re.search(r"staging: 100%.*6\.84k/6\.84k .*B/s", capsys.readouterr().err)
 
 
 def test_a_location_that_cannot_be_written(payload, tmp_path):

@@ -115,7 +115,7 @@ def test_choice(wanted, local, staging, size, chosen, reason):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"wanted": "pigeon", "staging": None}, "one of auto, shared, inline, got 'pigeon'"),
+        ({"wanted": "pigeon", "staging": None}, "unknown transport.*shared, inline, got 'pigeon'"),
         ({"wanted": "inline", "staging": "/s"}, "--staging is for the transport shared"),
         ({"wanted": "auto", "staging": None}, "too large to travel inside tasks.*--staging"),
     ],
