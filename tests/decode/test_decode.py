@@ -268,6 +268,35 @@ def test_a_file_that_changed_after_planning(tmp_path, layout, images, labels, me
         decode_all(paths, schema, ranges)
 
 
+def test_bytes_that_travel_inside_their_task(tmp_path):
+    """Their payload is the range's own, and checked as a file is."""
+    paths = write(tmp_path, *PLANNED)
+    records = RecordRange("train", 5, 9)
+    parts = [ubytes(np.frombuffer(PLANNED[0][16:], np.uint8).reshape(20, *SHAPE)[5:9])]
+    parts.append(ubytes(list(PLANNED[1][13:17])))
+
+    def inside(*payloads: bytes) -> RangeTask:
+        images, labels = (
+            PayloadSlice(str(path), None, pa.compress(part, "zstd", asbytes=True), len(part))
+            for path, part in zip(paths, payloads, strict=True)
+        )
+        return RangeTask(records, images, labels)
+
+    schema = schema_of(Layout.BINARY, SHAPE)
+    opened, travelled = (
+        [row for batch in decode.decode_range(each, schema) for row in batch.to_pylist()]
+        for each in (task(records, *paths), inside(*parts))
+    )
+    assert travelled == opened
+    for wrong, message in (
+        ((parts[0][:-1], parts[1]), "truncated payload.*images.idx"),
+        ((parts[0], parts[1] + b"\0"), "trailing bytes.*labels.idx"),
+        ((b"\0" * 9, parts[1]), "type code.*images.idx"),
+    ):
+        with pytest.raises(IdxError, match=message):
+            list(decode.decode_range(inside(*wrong), schema))
+
+
 @pytest.mark.parametrize("role", [0, 1])
 def test_a_file_that_vanished_after_planning(tmp_path, role):
     paths = write(tmp_path, *PLANNED)

@@ -103,3 +103,36 @@ def scalar(value: object) -> tuple[thrift.Value, object]:
     if isinstance(value, bytes):
         return thrift.binary(value), value
     return thrift.text(str(value)), str(value).encode()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "fields"),
+    [
+        ("00", {}),
+        ("15 00 00", {1: 0}),
+        ("15 01 16 02 00", {1: -1, 2: 1}),
+        ("15 80 01 00", {1: 64}),
+        ("35 fe ff ff ff 0f 00", {3: 2**31 - 1}),
+        ("11 12 00", {1: True, 2: False}),
+        ("1c 15 02 00 26 04 00", {1: {1: 1}, 3: 2}),
+        ("9c 00 00", {9: {}}),
+    ],
+)
+def test_structs_are_read_back(encoded, fields):
+    data = bytes.fromhex(encoded)
+    read, end = thrift.read_struct(data)
+    assert (read, end) == (fields, len(data))
+    assert [type(value) for value in read.values()] == [type(value) for value in fields.values()]
+    assert thrift.read_struct(b"\xff" + data + b"\xff", 1) == (fields, 1 + len(data))
+    for cut in range(len(data)):
+        with pytest.raises(IndexError):
+            thrift.read_struct(data[:cut])
+
+
+@pytest.mark.parametrize(
+    ("encoded", "wrong"),
+    [("18 01 61 00", "1 of type 8"), ("15 02 29 15 02 00", "3 of type 9"), ("05 02 00", "0 of")],
+)
+def test_fields_of_other_types_are_not_read(encoded, wrong):
+    with pytest.raises(ValueError, match=f"field {wrong}"):
+        thrift.read_struct(bytes.fromhex(encoded))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from mnist_spark.refresh.decide import Cause, Decision, decide
 from mnist_spark.refresh.source import Source, Sources
@@ -170,7 +170,10 @@ def test_a_file_that_cannot_be_read(place):
     assert "split=test" in found.reason
 
 
-@pytest.mark.parametrize(("more", "cause"), [("", Cause.DAMAGED), ('split = "test"\n', None)])
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [("", Cause.DAMAGED), ('split = "train"\n', Cause.DAMAGED), ('split = "test"\n', None)],
+)
 def test_damage_in_a_split_of_others(place, more, cause):
     write(place)
     DeltaTable(str(place / "t")).delete("split = 'train' AND index = 3")
@@ -178,10 +181,24 @@ def test_damage_in_a_split_of_others(place, more, cause):
     assert (found.cause, found.rows) == (cause, {"train": 19, "test": 6})
 
 
-@pytest.mark.parametrize(("more", "problems"), [("", 2), ('source = "in"\n', 3)])
-def test_damage_is_traced_with_the_tables_own_source(place, more, problems):
-    """Size and digest tell that a label differs. Which one, only the source can tell, as the cache
-    is empty."""
+@pytest.mark.parametrize(("more", "cause"), [("", Cause.DAMAGED), ('split = "test"\n', None)])
+def test_a_split_that_the_dataset_does_not_have(place, more, cause):
+    write(place)
+    table = DeltaTable(str(place / "t"))
+    (path,) = (file for file in table.file_uris() if "split=test" in file)
+    rows = pq.ParquetFile(path).read()
+    other = pa.array(["other"] * len(rows), pa.string())
+    field = pa.field("split", pa.string(), nullable=False)
+    write_deltalake(table, rows.append_column(field, other), mode="append")
+    assert look(place, more).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("more", "cache", "problems"),
+    [("", "another-cache", 2), ('source = "in"\n', "another-cache", 3), ("", "cache", 3)],
+)
+def test_damage_is_traced_with_the_tables_own_source(place, more, cache, problems):
+    """Size and digest tell that a label differs. Which one, only the source or its cache can."""
     write(place)
     path = next((place / "t").glob("split=test/*.parquet"))
     rows = pq.ParquetFile(path).read()
@@ -190,7 +207,7 @@ def test_damage_is_traced_with_the_tables_own_source(place, more, problems):
     at = rows.schema.get_field_index("label")
     pq.write_table(rows.set_column(at, rows.field(at), changed), path)
     config = others.table(place, more)
-    source = Sources(place / "another-cache", dry_run=False).of(config)
+    source = Sources(place / cache, dry_run=False).of(config)
     found = decide(config, source, deep=True)
     assert found.cause == Cause.DAMAGED
     assert found.reason.endswith(f", and {problems} more problems")
