@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -14,8 +15,10 @@ import pytest
 
 from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.cli import refresh
+from mnist_spark.cli import refresh, unstage
+from mnist_spark.cli.main import main
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
+from tests.refresh import test_refresh_decide as refreshed
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
 from tests.support.terminal import on_terminal
 
@@ -177,6 +180,46 @@ def test_a_refresh_ends_with_a_table_on_a_terminal(tmp_path):
     for more in (["--log-format", "json"], []):
         plain = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
         assert "\n\n" not in plain  # where machines read, there are events only
+
+
+def test_a_refresh_that_has_nothing_to_write(run, dataset, tmp_path):
+    """It starts no Spark, and its three reports are there; so they are if a table fails."""
+    refreshed.write(tmp_path, dataset)
+    config = tmp_path / "refresh.toml"
+    config.write_text(f'[tables.t]\ndataset = "{dataset}"\ntarget = "t"\nlayout = "binary"\n')
+    names = {"--report": "r.json", "--status": "s.html", "--metrics": "m.prom"}
+    outputs = [word for pair in names.items() for word in pair]
+
+    def told() -> tuple[str, bool, bool]:
+        report = json.loads((tmp_path / "r.json").read_text())
+        (found,) = report["tables"]
+        page, metrics = ((tmp_path / name).read_text() for name in ("s.html", "m.prom"))
+        return found["outcome"], found["outcome"] in page, 'table="t"' in metrics
+
+    assert run("refresh", "--config", config, *outputs)[0] == 0
+    assert told() == (Outcome.UP_TO_DATE, True, True)
+    (tmp_path / "t" / "_delta_log" / f"{0:020}.json").write_text("{")
+    code, _, error = run("refresh", "--config", config, *outputs)
+    assert code == 1
+    assert error.splitlines()[-1].startswith("mnist-spark: 1 of 1 tables failed: got t. ")
+    assert told() == (Outcome.FAILED, True, True)
+
+
+def test_what_was_staged_is_removed(run, tmp_path):
+    staged = tmp_path / "staging" / f"{'0' * 64}.idx"
+    staged.parent.mkdir()
+    staged.write_bytes(b"")
+    assert run("unstage", staged.parent) == (0, f"{staged.name}\n1 files removed\n", "")
+    assert not staged.exists()
+    fails(run("unstage", tmp_path / "none"), 1, "cannot use the staging location", "none")
+
+
+def test_ctrl_c(run, monkeypatch):
+    def interrupted(location: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unstage, "unstage", interrupted)
+    assert run("unstage", ".") == (130, "", "mnist-spark: interrupted\n")
 
 
 def test_a_status_page_has_no_class_names(tmp_path):

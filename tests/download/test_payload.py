@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from mnist_spark.catalog import dataset as catalog
+from mnist_spark.download import check
 from mnist_spark.download import payload as payload_module
 from mnist_spark.download.fetch import Fetched, fetch
 from mnist_spark.download.inputs import Inputs
@@ -212,6 +213,14 @@ def test_disk_full(published, cache):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert visible(cache) == []
     assert unpack(given, cache).header.records == size
+
+
+def test_the_digest_of_a_long_file(tmp_path, monkeypatch):
+    """It is read piece by piece, under a bar."""
+    monkeypatch.setattr(check, "_LONG_BYTES", 1000)
+    monkeypatch.setattr(check, "_CHUNK_BYTES", 999)
+    (tmp_path / "f").write_bytes(CONTENT)
+    assert check.sha256_of(tmp_path / "f") == DIGEST
 
 
 def test_what_a_killed_process_left_is_removed(published, cache):

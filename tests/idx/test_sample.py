@@ -24,6 +24,7 @@ from mnist_spark.idx import digits, sample
 from mnist_spark.idx import format as idx
 from mnist_spark.idx.pair import check_pair
 from mnist_spark.idx.read import count_labels
+from tests.support.idxfiles import random_pair, write_dataset
 
 Array = npt.NDArray[np.uint8]
 
@@ -226,6 +227,14 @@ def test_files_that_are_not_a_samples_are_not_overwritten(tmp_path: Path, name: 
     with pytest.raises(UsageError, match=f"would be overwritten.*{name}"):
         sample.write_sample(tmp_path, train=1, test=1)
     assert content(tmp_path) == {name: b"the real MNIST"}
+
+
+def test_a_real_dataset_is_not_overwritten(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": random_pair(2, 28, 28)}, image_shape=(28, 28))
+    before = content(tmp_path)
+    with pytest.raises(UsageError, match=r"would be overwritten.*dataset.toml"):
+        sample.write_sample(tmp_path, train=1, test=1)
+    assert content(tmp_path) == before
 
 
 def test_a_real_file_of_the_other_form_is_not_overwritten(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-from mnist_spark.errors import TableError, UsageError
+from mnist_spark.decode.payload import open_slice
+from mnist_spark.errors import IdxError, TableError, UsageError
+from mnist_spark.ranges.plan import RecordRange
+from mnist_spark.ranges.task import PayloadSlice
 from mnist_spark.storage import files, objects, runtime, stores
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.runtime import call, require
+from tests.support.idxfiles import ubytes
 from tests.support.proxy import Fault, proxied
 
 
@@ -248,6 +252,21 @@ def test_only_credentials_that_are_not_in_the_environment_need_boto3(monkeypatch
     stores.check_url("gs://b/x")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     stores.check_url("s3://b/x")
+
+
+def test_a_payload_at_a_url(bucket):
+    """As an executor opens it."""
+    records, payload = RecordRange("a", 1, 3), ubytes(range(5))
+    part = PayloadSlice(f"{bucket}/x.idx", None)
+    write(bucket, "x.idx", payload)
+    with open_slice(part, records) as opened:
+        assert opened.read(1, 3).tolist() == [1, 2]
+    write(bucket, "x.idx", payload + b"\0")
+    gone = PayloadSlice(f"{bucket}/none.idx", None)
+    for bad, why in ((part, "trailing bytes"), (gone, "cannot open the payload")):
+        message = rf"{why} .file {bad.path}, records a\[1:3\]\).*on host"
+        with pytest.raises(IdxError, match=message), open_slice(bad, records):
+            pass
 
 
 def test_stores_are_kept_for_the_same_credentials(bucket, monkeypatch):

@@ -376,6 +376,8 @@ def test_what_is_no_delta_table(lake):
     for look in (delta.open_table, delta.look):
         with pytest.raises(TableError, match=r"not a Delta table.*with a.txt in it.*Choose"):
             look(target)
+    with pytest.raises(TableError, match=r"not a Delta table.*a file"):
+        delta.open_table(Target.parse(str(folder / "a.txt")))
 
 
 def test_a_log_that_cannot_be_read(lake, old):
