@@ -29,6 +29,8 @@ from mnist_spark.decode import parquet_file
 from mnist_spark.decode.pages import BLOCK_RECORDS
 from mnist_spark.decode.pixel_pages import has_byte_pixels, write_pixel_pages
 from mnist_spark.decode.pixel_reader import read_images
+from mnist_spark.decode.table_rows import TableFile, TableFiles
+from mnist_spark.decode.window import RecordWindow
 from mnist_spark.errors import IdxError, IntegrityError
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.task import PayloadSlice, RangeTask
@@ -412,6 +414,34 @@ def test_a_table_of_such_files(payloads):
     labels = np.frombuffer((payloads / "labels").read_bytes()[8:], np.uint8)
     wanted = np.flatnonzero((labels == 3) & (pixels[:, 0] > 100))
     assert sorted(some["index"].to_pylist()) == wanted.tolist()
+
+
+def test_images_of_such_files(payloads):
+    """All of a range's, file by file; those of a file with deleted rows come through pyarrow."""
+    cuts = [(0, 20), (20, 37), (37, 60), (60, 61), (61, 100)]
+    paths = [encode(payloads, RecordRange("train", *cut)).path for cut in cuts]
+    kept = np.packbits([1, 1, 0, 1, 1, 1, 1, 1]).tobytes()  # record 39 is deleted
+    files = [TableFile(path, {"split": "train"}) for path in paths]
+    files[2] = TableFile(paths[2], {"split": "train"}, 37, 59, kept)
+    files.append(TableFile("another's", {"split": "test"}))
+    schema = schema_of((3, 2))
+    table = TableFiles(str(payloads / "t"), schema.arrow(), files)
+    window = RecordWindow(RecordRange("train", 10, 70), (3, 2), schema.pixel_columns)
+    fast = []
+    for rows, pixels in table.images(
+        window.records, schema.pixel_columns, ["label", "index"], window.place
+    ):
+        fast.append(pixels is not None)
+        assert rows.schema.names == ["label", "index", *(() if fast[-1] else schema.pixel_columns)]
+        window.put(rows, pixels)
+    assert fast == [True, True, False, True, True]
+    wanted = np.frombuffer((payloads / "images").read_bytes()[16:], np.uint8).reshape(100, 6)
+    there = np.arange(10, 70) != 39
+    assert window.rows.tolist() == there.astype(int).tolist()
+    assert (window.images[there] == wanted[10:70][there]).all()
+    assert window.labels[there, 0].tolist() == [
+        label for at, label in enumerate((payloads / "labels").read_bytes()[18:78], 10) if at != 39
+    ]
 
 
 @pytest.mark.parametrize("role", ["images", "labels"])

@@ -42,7 +42,7 @@ LATER |= {"contextmanager", "contextlib.contextmanager"}
 KILLED = ("killed", "timeout", "segfault")
 
 # Both sides of every zip() of the package have one length by construction; ``strict`` asserts it.
-_STRICT = re.compile(r",?\s*\bstrict=\w+")
+_STRICT = re.compile(r",?\s*\bstrict=\w+|, (?=\))")
 
 
 @dataclass(frozen=True)
