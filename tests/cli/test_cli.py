@@ -182,7 +182,7 @@ def test_a_refresh_ends_with_a_table_on_a_terminal(tmp_path):
         assert "\n\n" not in plain  # where machines read, there are events only
 
 
-def test_a_refresh_that_has_nothing_to_write(run, dataset, tmp_path):
+def test_a_refresh_that_has_nothing_to_write(run, dataset, tmp_path, package_log):
     """It starts no Spark, and its three reports are there; so they are if a table fails."""
     refreshed.write(tmp_path, dataset)
     config = tmp_path / "refresh.toml"
