@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,23 @@ def test_only_what_was_staged_is_removed(payload, tmp_path):
     assert unstage(str(folder)) == [f"{sha256}.idx", f"{sha256}.idx.0123abcd.part"]
     assert len(list(folder.iterdir())) == 3
     assert unstage(str(folder)) == []
+
+
+def test_two_remove_the_same_files(payload, tmp_path, monkeypatch):
+    """The other one is faster, between the look at the folder and the removal."""
+    path, sha256 = payload
+    folder = tmp_path / "staging"
+    stage(path, sha256, str(folder))
+    real = Path.iterdir
+
+    def overtaken(path: Path) -> Iterator[Path]:
+        found = list(real(path))
+        for each in found:
+            each.unlink()
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", overtaken)
+    assert unstage(str(folder)) == [f"{sha256}.idx"]
 
 
 def test_who_looks_on_sees_bytes(payload, tmp_path, monkeypatch, capsys):
