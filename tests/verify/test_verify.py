@@ -19,17 +19,20 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from mnist_spark import progress
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout
 from mnist_spark.errors import TableError
+from mnist_spark.table.delta_reader import DeltaReader
 from mnist_spark.table.parquet import METADATA
-from mnist_spark.verify import SplitReport, VerifyReport, What, contents, verify
+from mnist_spark.verify import SplitReport, VerifyReport, What, contents, distributed, verify
 from tests.support.idxfiles import random_pair, ubytes, write_dataset
 from tests.support.tablefiles import properties, rows, write_delta, write_parquet
 
 SHAPE = (5, 4)
 PAIRS = {"train": random_pair(60, *SHAPE, seed=1), "test": random_pair(12, *SHAPE, seed=2)}
 LAYOUTS = list(map(str, Layout))
+ROLES = ("images", "labels")
 
 
 class Tiny:
@@ -239,7 +242,75 @@ def test_many_windows(tiny, tmp_path, monkeypatch, files):
         assert told(report, What.MISSING) == [("train", record, None, None, None)]
 
 
+@pytest.fixture
+def executors(monkeypatch):
+    """What their tasks return, from this process; test_verify_spark.py has real ones.
+
+    Windows are of seven records, the jobs' numbers of them are noted.
+    """
+    jobs: list[int] = []
+
+    def run(spark: object, work: Callable[[int], object], schema: str, count: int) -> list[object]:
+        jobs.append(count)
+        return [work(number) for number in range(count)]
+
+    monkeypatch.setattr(distributed.executors, "run", run)
+    monkeypatch.setattr(contents, "WINDOW_BYTES", 7 * 20)
+    return jobs
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_windows_that_executors_rebuild(tiny, tmp_path, executors, cached):
+    """Digests of ranges are compared if the payloads are at hand; else the bytes travel."""
+    table = shuffled(tiny.rows("binary"))
+    path = tiny.write(tmp_path / "right", table, "binary")
+    cache = tiny.cache if cached else tmp_path / "none"
+    told_where = {"spark": object(), "source": None, "cache": cache}
+    report = tiny.verify(path, **told_where)
+    assert report.problems == ()
+    for name, pair in PAIRS.items():
+        digests = {r: hashlib.sha256(data).hexdigest() for r, data in zip(ROLES, pair, strict=True)}
+        assert report.splits[name].sha256 == digests
+    counts = [-(-len(PAIRS[name][1][8:]) // 7) for name in report.splits]
+    waves = [min(4, n - at) for n in counts for at in range(0, n, 4)]
+    assert executors == (counts if cached else waves)
+    value = pixel("train", 15, 3) ^ 1
+    wrong = with_pixel(table, "binary", where(table, "train", 15), 3, value)
+    report = tiny.verify(tiny.write(tmp_path / "wrong", wrong, "binary"), **told_where)
+    (digest,) = told(report, What.DIGEST)
+    assert digest[:3] == ("train", None, "images")
+    assert (digest[4] == "another, by 1 of its ranges") is cached
+    differing = [each[:2] for each in told(report, What.PIXEL)]
+    assert differing == ([("train", 15)] if cached else [])
+
+
+def test_a_table_that_executors_cannot_read(tiny, tmp_path, monkeypatch, executors):
+    monkeypatch.setattr(DeltaReader, "files", lambda self: None)
+    path = tiny.write(tmp_path / "t", tiny.rows("binary"), "binary")
+    report = tiny.verify(path, spark=object())
+    assert report.problems == ()
+    why = "rebuilt by this process, as executors cannot read such a table"
+    assert set(report.notes) == {f"{split}: {why}" for split in PAIRS}
+    assert executors == []
+
+
+def test_who_looks_on_sees_rows(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
+    for name in ("DELAY_SECONDS", "_REDRAW_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    tiny.verify(tiny.write(tmp_path / "t", tiny.rows("binary"), "binary"))
+    assert "verifying: 100%" in capsys.readouterr().err
+
+
 # --- Damages --------------------------------------------------------------------------------------
+
+
+def test_a_source_that_is_not_in_the_cache_yet(tiny, tmp_path):
+    table = tiny.rows("binary")
+    wrong = with_pixel(table, "binary", where(table, "train", 15), 3, pixel("train", 15, 3) ^ 1)
+    path = tiny.write(tmp_path / "t", wrong, "binary")
+    report = tiny.verify(path, cache=tmp_path / "new")
+    assert [each[:2] for each in told(report, What.PIXEL)] == [("train", 15)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
