@@ -121,11 +121,36 @@ def test_a_new_table(lake, old):
     assert noted["mnist_spark.version"] == __version__
     assert noted["mnist_spark.generated"] == "false"
     assert began <= table.transaction_version("mnist_spark") <= time.time_ns() // 1_000_000
-    note = json.loads(table.history(1)[0]["userMetadata"])
+    entry = table.history(1)[0]
+    assert entry["operationParameters"] == {"mode": "Overwrite", "partitionBy": '["split"]'}
+    note = json.loads(entry["userMetadata"])
     assert (note["mnist_spark"], note["run"]) == (__version__, job.run_id)
     assert (note["writer"], note["dataset"]) == ("columnar", "tiny")
     assert note["rows"] == {"train": 20, "test": 6}
     assert "replaced_sha256" not in note
+
+
+def test_the_writer_and_its_executors(lake, old, monkeypatch):
+    """Their tasks run in this process; real executors are in test_same_table.py."""
+    spark, asked = object(), []
+
+    def run(session: object, tasks: Any, schema: Any, folder: str, *, inline: bool) -> Any:
+        assert (session, inline) == (spark, False)
+        return [encode_range(task, schema, folder) for task in tasks]
+
+    monkeypatch.setattr(delta_columnar, "check_reachable", lambda *args: asked.append(args))
+    monkeypatch.setattr(delta_columnar, "write_files", run)
+    job = lake.job(old)
+    written = delta_columnar.write(spark, job, None)
+    assert asked == [(spark, lake.path, job.probes)]
+    assert (written.version, written.files) == (1, len(job.tasks))
+    assert written.bytes == sum(path.stat().st_size for path in Path(lake.path).glob("*/*.parquet"))
+    assert [task.records for task in written.tasks] == [task.records for task in job.tasks]
+    assert lake.labels() == labels_of(OLD)
+    other = lake.job(lake.dataset("other", NEW, name="other"))
+    with pytest.raises(TableError, match="the target is another table"):
+        delta_columnar.write(spark, other, lake.table())
+    assert len(asked) == 1, "before any executor has work"
 
 
 def test_the_log_describes_files_and_columns(lake, old):
