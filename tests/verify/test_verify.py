@@ -305,6 +305,15 @@ def test_who_looks_on_sees_rows(tiny, tmp_path, monkeypatch, capsys):
 # --- Damages --------------------------------------------------------------------------------------
 
 
+def test_rows_that_the_log_miscounts(tiny, tmp_path):
+    """Only a deep look counts them itself."""
+    path = tiny.write(tmp_path / "t", tiny.rows("binary"), "binary")
+    for log in (path / "_delta_log").glob("*.json"):
+        log.write_text(log.read_text().replace('\\"numRecords\\":60', '\\"numRecords\\":61'))
+    found = {deep: told(tiny.verify(path, deep=deep), What.COUNT) for deep in (False, True)}
+    assert found == {False: [("train", None, None, 60, 61)], True: []}
+
+
 def test_a_source_that_is_not_in_the_cache_yet(tiny, tmp_path):
     table = tiny.rows("binary")
     wrong = with_pixel(table, "binary", where(table, "train", 15), 3, pixel("train", 15, 3) ^ 1)
