@@ -19,7 +19,7 @@ from mnist_spark.errors import TableError
 from mnist_spark.idx.format import Header, read_header
 from mnist_spark.ranges.plan import RecordRange
 from mnist_spark.ranges.transport import range_sha256
-from mnist_spark.verify import Problem, SplitReport, VerifyReport, What, contents, verify
+from mnist_spark.verify import Problem, SplitReport, VerifyReport, What, checks, contents, verify
 from mnist_spark.verify.expected import ExpectedSplit
 from mnist_spark.verify.findings import Findings
 from mnist_spark.verify.rebuild import Window, rebuild_window, rebuilt_from
@@ -50,6 +50,13 @@ RECORDS = RecordRange("train", 10, 16)
 )
 def test_a_problem_in_one_line(problem, line):
     assert str(problem) == line
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [("a", "a"), ("abc", "a, b, c"), ("abcde", "a, b, c and 2 more")]
+)
+def test_some_names(names, text):
+    assert checks._some(list(names)) == text
 
 
 def test_findings_of_one_kind_are_counted():
