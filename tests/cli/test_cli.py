@@ -16,7 +16,6 @@ import pytest
 from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli import refresh, unstage
-from mnist_spark.cli.main import main
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
 from tests.refresh import test_refresh_decide as refreshed
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
