@@ -217,7 +217,6 @@ def test_disk_full(published, cache):
 
 def test_the_digest_of_a_long_file(tmp_path, monkeypatch):
     """It is read piece by piece, under a bar."""
-    monkeypatch.setattr(check, "_LONG_BYTES", 1000)
     monkeypatch.setattr(check, "_CHUNK_BYTES", 999)
     (tmp_path / "f").write_bytes(CONTENT)
     assert check.sha256_of(tmp_path / "f") == DIGEST
