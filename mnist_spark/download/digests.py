@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -51,13 +51,17 @@ class Digests:
 
     def update(self, chunk: bytes) -> None:
         """The next bytes. Waits until those before are digested."""
-        wait(self._pending)
+        self._wait()
         self._pending = [self._threads.submit(work, chunk) for work in self._work]
 
     def end(self) -> Sha256:
         """The digests. A part that the bytes don't reach is missing."""
-        wait(self._pending)
+        self._wait()
         return Sha256(self._whole.hexdigest(), tuple(self._parts))
+
+    def _wait(self) -> None:
+        for each in self._pending:
+            each.result()
 
     def _cut(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
