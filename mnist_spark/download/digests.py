@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -14,11 +15,11 @@ class Sha256(NamedTuple):
 
     Attributes:
         whole: of all bytes.
-        parts: of the parts that were asked for, in their order.
+        parts: of the parts that were asked for, by their first byte and the one after their last.
     """
 
     whole: str
-    parts: tuple[str, ...] = ()
+    parts: Mapping[tuple[int, int], str]
 
 
 class Digests:
@@ -31,9 +32,9 @@ class Digests:
 
     def __init__(self, ends: Sequence[int] = ()) -> None:
         self._whole, self._part = hashlib.sha256(), hashlib.sha256()
-        self._parts: list[str] = []
-        self._ends = ends
-        self._place = 0
+        self._parts: dict[tuple[int, int], str] = {}
+        self._ends = deque(max(0, end) for end in ends)
+        self._start = self._place = 0
         self._work = (self._whole.update, self._cut) if ends else (self._whole.update,)
         self._threads = ThreadPoolExecutor(len(self._work))  # hashing releases Python's lock
         self._pending: list[Future[None]] = []
@@ -57,7 +58,7 @@ class Digests:
     def end(self) -> Sha256:
         """The digests. A part that the bytes don't reach is missing."""
         self._wait()
-        return Sha256(self._whole.hexdigest(), tuple(self._parts))
+        return Sha256(self._whole.hexdigest(), self._parts)
 
     def _wait(self) -> None:
         for each in self._pending:
@@ -65,12 +66,13 @@ class Digests:
 
     def _cut(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
-        for end in self._ends[len(self._parts) :]:
-            piece = rest[: max(0, end - self._place)]
+        while self._ends:
+            piece = rest[: self._ends[0] - self._place]
             self._part.update(piece)
             self._place += len(piece)
-            if self._place < end:
+            if self._place < self._ends[0]:
                 return
             rest = rest[len(piece) :]
-            self._parts.append(self._part.hexdigest())
-            self._part = hashlib.sha256()
+            self._ends.popleft()
+            self._parts[self._start, self._place] = self._part.hexdigest()
+            self._start, self._part = self._place, hashlib.sha256()

@@ -44,7 +44,8 @@ class Payload:
         header: its header; the file has exactly the length that it promises.
         sha256: hex SHA-256 of the payload as it is at ``path``, header included.
         url: where the published file came from, without credentials and query.
-        parts: hex SHA-256 of the parts that :func:`unpack` was asked for.
+        parts: hex SHA-256 of the parts that :func:`unpack` was asked for, by their first byte and
+            the one after their last.
     """
 
     file: File
@@ -52,7 +53,7 @@ class Payload:
     header: idx.Header
     sha256: str
     url: str
-    parts: tuple[str, ...] = ()
+    parts: Mapping[tuple[int, int], str]
 
 
 def unpack_all(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
@@ -40,7 +39,6 @@ class PreparedSplit:
     Attributes:
         label_counts: records per class, in the order of the dataset's classes.
         downloaded: bytes that travelled just now; 0 if all was cached.
-        range_sha256: hex SHA-256 of ranges' elements, by payload and first and last record + 1.
     """
 
     pair: Pair
@@ -48,7 +46,6 @@ class PreparedSplit:
     labels: payload.Payload
     label_counts: tuple[int, ...]
     downloaded: int
-    range_sha256: Mapping[tuple[str, int, int], str]
 
     @property
     def name(self) -> str:
@@ -132,14 +129,7 @@ def unpack(
         except MnistSparkError as error:
             raise _with_dataset(dataset, error) from error
         downloaded = sum(fetched[f.name].downloaded for f in split.files)
-        digests = {
-            (str(each.path), start, stop): sha256
-            for each in (images, labels)
-            for (start, stop), sha256 in zip(
-                pairwise((0, *stops.get(split.name, ()))), each.parts[1:], strict=False
-            )
-        }
-        prepared.append(PreparedSplit(pair, images, labels, counts, downloaded, digests))
+        prepared.append(PreparedSplit(pair, images, labels, counts, downloaded))
     return prepared
 
 

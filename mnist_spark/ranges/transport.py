@@ -103,7 +103,7 @@ def plan_tasks(
     ranges: Sequence[RecordRange],
     *,
     places: Mapping[str, str] | None = None,
-    known: Mapping[tuple[str, int, int], str] | None = None,
+    known: Mapping[str, Mapping[tuple[int, int], str]] | None = None,
     checked: bool = True,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[RangeTask]:
@@ -112,7 +112,7 @@ def plan_tasks(
     Args:
         pairs: the payloads, on the driver's disk.
         places: payload → path or URL under which executors find it, if it's another.
-        known: digests of ranges, as :class:`mnist_spark.download.split.PreparedSplit` has them.
+        known: payload → digests of parts of it, as :mod:`mnist_spark.download.digests` has them.
         checked: whether to give each task the digest of what it has to read. Those that aren't
             known the driver computes from the payloads.
         advance: told how many records have been planned since.
@@ -124,7 +124,10 @@ def plan_tasks(
     places, known = places or {}, known or {}
 
     def sha256(path: str, header: Header, records: RecordRange) -> str:
-        found = known.get((path, records.start, records.stop))
+        start, stop = (
+            header.size + number * header.record_size for number in (records.start, records.stop)
+        )
+        found = known.get(path, {}).get((start, stop))
         return found or range_sha256(path, header, records)
 
     def plan(records: RecordRange) -> RangeTask:

@@ -71,11 +71,11 @@ class WriteJob:
     def tasks(self) -> list[RangeTask]:
         """The ranges with where their bytes are. Stages the payloads, if they are to be."""
         pairs = [split.pair for split in self.splits]
+        payloads = [payload for split in self.splits for payload in split.payloads]
         places = {}
         if self.staging is not None:
-            payloads = [payload for split in self.splits for payload in split.payloads]
             places = {str(p.path): stage(p.path, p.sha256, self.staging) for p in payloads}
-        known = {key: sha256 for each in self.splits for key, sha256 in each.range_sha256.items()}
+        known = {str(p.path): p.parts for p in payloads}
         total = sum(records.records for records in self.ranges)
         with progress.bar("planning", total, "rows") as bar:
             return plan_tasks(pairs, self.ranges, places=places, known=known, advance=bar.update)

@@ -17,7 +17,7 @@ from mnist_spark.download.split import Steps, download, prepare, unpack
 from mnist_spark.errors import DownloadError, IdxError, IntegrityError
 from mnist_spark.idx.pair import open_pair
 from mnist_spark.ranges.plan import RecordRange, SplitSize, split_size
-from mnist_spark.ranges.transport import range_sha256
+from mnist_spark.ranges.transport import plan_tasks, range_sha256
 from tests.support.idxfiles import payload, random_pair, ubytes, write_dataset
 
 SHAPE = (3, 2)
@@ -45,7 +45,7 @@ def test_a_dataset_in_a_folder(tmp_path):
         assert split.pair.image_shape == SHAPE
         assert split_size(split.pair) == SplitSize(split.name, len(labels) - 8, 6)
         assert split.downloaded == 0  # used in place
-        assert split.range_sha256 == {}
+        assert [each.parts for each in split.payloads] == [{}, {}]
 
 
 def test_ranges_are_digested_on_the_way(tmp_path):
@@ -57,15 +57,32 @@ def test_ranges_are_digested_on_the_way(tmp_path):
         steps = Steps()
         fetched = download(dataset, dataset.splits, inputs)
         for split in unpack(dataset, dataset.splits, fetched, inputs, stops=stops, steps=steps):
-            assert split.range_sha256 == {
-                (str(each.path), start, stop): range_sha256(
-                    str(each.path), each.header, RecordRange(split.name, start, stop)
-                )
-                for each in split.payloads
-                for start, stop in pairwise((0, *stops[split.name]))
-            }
+            for each in split.payloads:
+                first, size = each.header.size, each.header.record_size
+                parts = {
+                    (first + start * size, first + stop * size): range_sha256(
+                        str(each.path), each.header, RecordRange(split.name, start, stop)
+                    )
+                    for start, stop in pairwise((0, *stops[split.name]))
+                }
+                packed = hashlib.sha256(each.header.pack()).hexdigest()
+                assert each.parts == {(0, first): packed} | parts
         assert list(steps) == ["unpack", "check"]
         assert all(seconds >= 0 for seconds in steps.values())
+
+
+def test_splits_that_share_a_file_and_are_cut_otherwise(tmp_path):
+    dataset = write_dataset(tmp_path / "in", {"train": TRAIN})
+    (train,) = dataset.splits
+    both = train, dataclasses.replace(train, name="again")
+    inputs = Inputs(None, tmp_path / "cache")
+    fetched = download(dataset, both, inputs)
+    prepared = unpack(dataset, both, fetched, inputs, stops={"train": [5, 20], "again": [9, 20]})
+    for split, cut in zip(prepared, (5, 9), strict=True):
+        ranges = [RecordRange(split.name, 0, cut), RecordRange(split.name, cut, 20)]
+        known = {str(each.path): each.parts for each in split.payloads}
+        tasks = plan_tasks([split.pair], ranges, known=known)
+        assert tasks == plan_tasks([split.pair], ranges)
 
 
 def test_ranges_of_a_description_that_promises_more(tmp_path):
@@ -88,9 +105,10 @@ def test_digests_of_chunks_and_parts(chunks, ends):
         whole, parts = digests.end()
     assert whole == hashlib.sha256(data).hexdigest()
     reached = [max(0, end) for end in ends if end <= len(data) and chunks]
-    assert parts == tuple(
-        hashlib.sha256(data[start:stop]).hexdigest() for start, stop in pairwise((0, *reached))
-    )
+    assert parts == {
+        (start, stop): hashlib.sha256(data[start:stop]).hexdigest()
+        for start, stop in pairwise((0, *reached))
+    }
 
 
 def _paths(split):
