@@ -143,7 +143,7 @@ def _elements(field: pa.Field) -> Iterator[thrift.Value]:
 
 def _chunk(kind: _Kind) -> thrift.Form:
     """Metadata of chunks; blank are the path, the size before and after compression, places."""
-    text, number = thrift.blank(9), thrift.blank(6)
+    number = thrift.blank(thrift.I64)
     encodings = [Encoding.RLE, kind.encoding]  # RLE stands for the levels, be there any or not
     counts = [(PageType.DATA_PAGE, kind.encoding, kind.pages)]
     has_dictionary = kind.encoding == Encoding.RLE_DICTIONARY
@@ -154,13 +154,13 @@ def _chunk(kind: _Kind) -> thrift.Form:
             (PageType.DATA_PAGE, kind.encoding, kind.pages - 1),
         ]
     counted = [
-        thrift.struct({number: thrift.i32(value) for number, value in enumerate(each, 1)})
+        thrift.struct({field: thrift.i32(value) for field, value in enumerate(each, 1)})
         for each in counts
     ]
     metadata = {
         1: _INT32,
         2: thrift.list_of(list(map(thrift.i32, encodings))),
-        3: text,
+        3: thrift.blank(thrift.LIST),
         4: _ZSTD,
         5: thrift.i64(kind.values),
         6: number,

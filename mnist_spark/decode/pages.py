@@ -92,7 +92,7 @@ def _data_header(values: int, encoding: Encoding) -> thrift.Form:
 
 def _header(kind: PageType, field: int, details: thrift.Value) -> thrift.Form:
     """Of pages that differ in their two sizes and their checksum."""
-    number = thrift.blank(5)
+    number = thrift.blank(thrift.I32)
     return thrift.Form({1: thrift.i32(kind), 2: number, 3: number, 4: number, field: details})
 
 

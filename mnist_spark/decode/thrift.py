@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12
+"""The protocol's codes of types, as far as more than one function needs them."""
+
 _BLANK = b"\xff" * 16
 """No varint is so long, and no text has such bytes."""
 
@@ -52,17 +55,17 @@ def i8(number: int) -> Value:
 
 def i32(number: int) -> Value:
     """A 32-bit integer."""
-    return Value(5, zigzag(number))
+    return Value(I32, zigzag(number))
 
 
 def i64(number: int) -> Value:
     """A 64-bit integer."""
-    return Value(6, zigzag(number))
+    return Value(I64, zigzag(number))
 
 
 def binary(data: bytes) -> Value:
     """Bytes."""
-    return Value(8, varint(len(data)) + data)
+    return Value(BINARY, varint(len(data)) + data)
 
 
 def text(characters: str) -> Value:
@@ -74,7 +77,7 @@ def list_of(values: Sequence[Value]) -> Value:
     """A list of one or more values of one type, which is not boolean."""
     size, kind = len(values), values[0].type
     header = bytes([size << 4 | kind]) if size < 15 else bytes([0xF0 | kind]) + varint(size)
-    return Value(9, header + b"".join([value.data for value in values]))
+    return Value(LIST, header + b"".join([value.data for value in values]))
 
 
 def struct(fields: Mapping[int, Value | None]) -> Value:
@@ -89,7 +92,7 @@ def struct(fields: Mapping[int, Value | None]) -> Value:
         if value is not None:
             parts += (bytes([number - last << 4 | value.type]), value.data)
             last = number
-    return Value(12, b"".join(parts) + b"\0")
+    return Value(STRUCT, b"".join(parts) + b"\0")
 
 
 def blank(kind: int) -> Value:
@@ -112,7 +115,7 @@ class Form:
         parts = [self._first]
         for value, after in zip(values, self._rest, strict=True):
             parts += (value.data, after)
-        return Value(12, b"".join(parts))
+        return Value(STRUCT, b"".join(parts))
 
 
 def read_struct(data: bytes, start: int = 0) -> tuple[dict[int, Any], int]:
@@ -130,9 +133,9 @@ def read_struct(data: bytes, start: int = 0) -> tuple[dict[int, Any], int]:
     while data[place]:
         step, kind = divmod(data[place], 16)
         number, place = number + step, place + 1
-        if kind == 12:
+        if kind == STRUCT:
             fields[number], place = read_struct(data, place)
-        elif kind in (5, 6) and step:
+        elif kind in (I32, I64) and step:
             encoded, place = _read_varint(data, place)
             fields[number] = encoded >> 1 if encoded % 2 == 0 else ~(encoded >> 1)
         elif kind in (1, 2) and step:

@@ -51,8 +51,10 @@ def test_known_vectors(encoded, expected):
 
 
 def test_form():
-    inner = thrift.struct({1: thrift.blank(8), 2: thrift.boolean(True)})
-    form = thrift.Form({1: thrift.blank(5), 2: None, 4: inner, 5: thrift.blank(6)})
+    inner = thrift.struct({1: thrift.blank(thrift.BINARY), 2: thrift.boolean(True)})
+    form = thrift.Form(
+        {1: thrift.blank(thrift.I32), 2: None, 4: inner, 5: thrift.blank(thrift.I64)}
+    )
     for number, text in ((0, ""), (-(2**31), "é" * 200)):
         values = thrift.i32(number), thrift.text(text), thrift.i64(number)
         nested = thrift.struct({1: values[1], 2: thrift.boolean(True)})
