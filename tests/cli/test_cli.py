@@ -17,8 +17,8 @@ from mnist_spark import _version
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.cli import refresh, unstage
 from mnist_spark.refresh.report import Outcome, RefreshReport, TableReport
-from tests.refresh import test_refresh_decide as refreshed
 from tests.support.idxfiles import header, payload, random_pair, ubytes, write_dataset
+from tests.support.jobs import write, write_job
 from tests.support.terminal import on_terminal
 
 TRAIN = random_pair(20, 3, 2)
@@ -183,7 +183,7 @@ def test_a_refresh_ends_with_a_table_on_a_terminal(tmp_path):
 
 def test_a_refresh_that_has_nothing_to_write(run, dataset, tmp_path, package_log):
     """It starts no Spark, and its three reports are there; so they are if a table fails."""
-    refreshed.write(tmp_path, dataset)
+    write(write_job(catalog.find(dataset), tmp_path / "t", tmp_path / "cache"))
     config = tmp_path / "refresh.toml"
     config.write_text(f'[tables.t]\ndataset = "{dataset}"\ntarget = "t"\nlayout = "binary"\n')
     names = {"--report": "r.json", "--status": "s.html", "--metrics": "m.prom"}

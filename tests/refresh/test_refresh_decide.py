@@ -20,8 +20,8 @@ from mnist_spark.refresh.config import TableConfig
 from mnist_spark.refresh.decide import Cause, decide
 from mnist_spark.refresh.reader import parse
 from mnist_spark.refresh.source import Source, Sources
-from mnist_spark.table import delta_columnar
 from mnist_spark.table.parquet_writers import replacing
+from tests.support import jobs
 from tests.support.faults import Fault, serve
 from tests.support.idxfiles import header, random_pair, ubytes, write_dataset
 from tests.support.jobs import write_job
@@ -52,9 +52,7 @@ def write(home: Path, argument: str, splits: tuple[str, ...] = ("all",), kind: s
     found = catalog.find(argument)
     job = job_for(found, splits, home / "t", home / "cache")
     if kind == "delta":
-        (home / "t").mkdir(exist_ok=True)
-        files = [encode_range(task, job.schema, str(home / "t")) for task in job.tasks]
-        return delta_columnar.commit(job, files)
+        return jobs.write(job)
     with replacing(job) as folder:
         for task in job.tasks:
             encode_range(task, job.schema, str(folder))

@@ -19,13 +19,12 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from mnist_spark.catalog.dataset import Dataset
-from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.errors import ConflictError, TableError
 from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from tests.support.idxfiles import random_pair, write_dataset
-from tests.support.jobs import write_job
+from tests.support.jobs import encode, write, write_job
 from tests.support.proxy import Fault, Proxy, proxied
 
 OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
@@ -109,12 +108,6 @@ def job_for(store: Store, dataset: Dataset, cache: Path, **options: Any) -> Writ
     return write_job(dataset, f"{store.url}/t", cache, **options)
 
 
-def write(job: WriteJob) -> int:
-    """What the writer ``columnar`` does, its tasks in this process."""
-    files = [encode_range(task, job.schema, job.target.text) for task in job.tasks]
-    return delta_columnar.commit(job, files)
-
-
 def open_at(store: Store) -> DeltaTable:
     place, options = for_delta_rs(f"{store.url}/t")
     return DeltaTable(place, storage_options=options)
@@ -174,7 +167,7 @@ def test_all_answers_to_the_commit_are_lost(store, datasets, tmp_path):
     old, new = datasets
     write(job_for(store, old, tmp_path / "cache"))
     job = job_for(store, new, tmp_path / "cache")
-    files = [encode_range(task, job.schema, job.target.text) for task in job.tasks]
+    files = encode(job)
     store.proxy.put(Fault(f"PUT .*/{2:020}.json", 403, done=True, times=10**6, then="."))
     with pytest.raises(TableError, match=f"commit.*failed.*run {job.run_id}"):
         delta_columnar.commit(job, files)
@@ -188,7 +181,7 @@ def test_of_two_runs_the_later_names_the_other(store, datasets, tmp_path):
     first = job_for(store, old, tmp_path / "cache", transaction=1)
     write(first)
     late, other = (job_for(store, new, tmp_path / "cache", transaction=2) for _ in range(2))
-    files = [encode_range(task, late.schema, late.target.text) for task in late.tasks]
+    files = encode(late)
     store.proxy.put(Fault(f"PUT .*/{2:020}.json", None, done=True, hold=True))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(delta_columnar.commit, late, files)

@@ -23,7 +23,6 @@ from tests.storage.test_answers import (
     labels,
     open_at,
     runs,
-    write,
 )
 from tests.storage.test_targets import (
     S3_KEY,
@@ -33,6 +32,7 @@ from tests.storage.test_targets import (
     credentials_checked,
 )
 from tests.support.idxfiles import write_dataset
+from tests.support.jobs import write
 from tests.support.processes import Driver
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.servers import free_port, make_bucket

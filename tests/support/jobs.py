@@ -9,9 +9,11 @@ from typing import Any
 
 from mnist_spark.catalog import dataset as catalog
 from mnist_spark.catalog.schema import Layout, catalog_schema
+from mnist_spark.decode.parquet_file import DataFile, encode_range
 from mnist_spark.download.inputs import Inputs
 from mnist_spark.download.split import prepare
 from mnist_spark.ranges.plan import plan_ranges, split_size
+from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
 from mnist_spark.table.target import Target
 
@@ -40,3 +42,15 @@ def write_job(
         parallelism=parallelism,
         **options,
     )
+
+
+def encode(job: WriteJob) -> list[DataFile]:
+    """Writes the job's files, its tasks in this process."""
+    if job.target.local is not None:
+        job.target.local.mkdir(exist_ok=True)
+    return [encode_range(task, job.schema, job.target.text) for task in job.tasks]
+
+
+def write(job: WriteJob) -> int:
+    """What the writer ``columnar`` does for a Delta table, its tasks in this process."""
+    return delta_columnar.commit(job, encode(job))

@@ -26,7 +26,7 @@ from mnist_spark.table.properties import source_digests, strange_names
 from mnist_spark.table.target import Target
 from mnist_spark.table.versions import after_commit, from_entry, version_of_run, versions_since
 from tests.support.idxfiles import random_pair, write_dataset
-from tests.support.jobs import write_job
+from tests.support.jobs import encode, write, write_job
 
 OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
 NEW = {"train": random_pair(21, 3, 2, seed=3), "test": random_pair(7, 3, 2, seed=4)}
@@ -52,12 +52,6 @@ class Lake:
     ) -> WriteJob:
         cache = self.folder / "cache"
         return write_job(dataset, self.path, cache, split=splits or "all", kind=kind, **options)
-
-    def write(self, job: WriteJob) -> int:
-        """What the writer does, its tasks in this process."""
-        Path(self.path).mkdir(exist_ok=True)
-        files = [encode_range(task, job.schema, self.path) for task in job.tasks]
-        return delta_columnar.commit(job, files)
 
     def table(self) -> DeltaTable:
         return DeltaTable(self.path)
@@ -110,7 +104,7 @@ def overtaken(job: WriteJob, *meanwhile: Callable[[], object]) -> WriteJob:
 def test_a_new_table(lake, old):
     job = lake.job(old)
     began = time.time_ns() // 1_000_000
-    assert lake.write(job) == 1
+    assert write(job) == 1
     table = lake.table()
     assert table.version() == 1
     assert lake.labels() == labels_of(OLD)
@@ -155,7 +149,7 @@ def test_the_writer_and_its_executors(lake, old, monkeypatch):
 
 def test_the_log_describes_files_and_columns(lake, old):
     began = time.time_ns() // 1_000_000
-    lake.write(lake.job(old, layout=Layout.ARRAY))
+    write(lake.job(old, layout=Layout.ARRAY))
     actions = pa.table(lake.table().get_add_actions(flatten=True)).to_pylist()
     for action in actions:
         split = action["partition.split"]
@@ -182,9 +176,9 @@ def test_the_log_describes_files_and_columns(lake, old):
 
 
 def test_an_overwrite_leaves_nothing_of_the_old_rows(lake, old, new):
-    lake.write(lake.job(old))
+    write(lake.job(old))
     job = lake.job(new)
-    assert lake.write(job) == 2
+    assert write(job) == 2
     assert lake.labels() == labels_of(NEW)
     table = lake.table()
     # Rows first, then what the table says of them.
@@ -194,13 +188,13 @@ def test_an_overwrite_leaves_nothing_of_the_old_rows(lake, old, new):
     before = lake.job(old)
     assert note["replaced_sha256"] == source_digests(before.properties)
     # The same once more: there is nothing to describe.
-    assert lake.write(lake.job(new)) == 4
+    assert write(lake.job(new)) == 4
     assert lake.table().version() == 4
 
 
 def test_one_split_is_replaced_and_the_other_kept(lake, old, new):
-    lake.write(lake.job(old))
-    assert lake.write(lake.job(new, "train")) == 2
+    write(lake.job(old))
+    assert write(lake.job(new, "train")) == 2
     assert lake.labels() == labels_of({"train": NEW["train"], "test": OLD["test"]})
     noted = source_digests(lake.table().metadata().configuration)
     assert noted == source_digests(
@@ -210,12 +204,12 @@ def test_one_split_is_replaced_and_the_other_kept(lake, old, new):
 
 def test_another_dataset_is_replaced_by_force_and_wholly(lake, old):
     other = lake.dataset("other", NEW, name="other")
-    lake.write(lake.job(old))
+    write(lake.job(old))
     for job in (lake.job(other), lake.job(old, layout=Layout.ARRAY)):
         with pytest.raises(TableError, match="the target is another table .file .*/t.*--force"):
-            lake.write(job)
+            write(job)
     assert lake.labels() == labels_of(OLD)
-    assert lake.write(lake.job(other, "train", force=True)) == 2
+    assert write(lake.job(other, "train", force=True)) == 2
     assert lake.labels() == labels_of({"train": NEW["train"]})
     table = lake.table()
     assert table.metadata().description == delta_columnar.description(other)
@@ -223,8 +217,8 @@ def test_another_dataset_is_replaced_by_force_and_wholly(lake, old):
 
 
 def test_another_layout_is_replaced_by_force_and_wholly(lake, old):
-    lake.write(lake.job(old))
-    assert lake.write(lake.job(old, "test", layout=Layout.ARRAY, force=True)) == 2
+    write(lake.job(old))
+    assert write(lake.job(old, "test", layout=Layout.ARRAY, force=True)) == 2
     assert lake.labels() == labels_of({"test": OLD["test"]})
     assert next(field.name for field in lake.table().schema().fields) == "image"
     assert lake.table().metadata().configuration["mnist_spark.layout"] == "array"
@@ -232,23 +226,23 @@ def test_another_layout_is_replaced_by_force_and_wholly(lake, old):
 
 def test_a_numbered_transaction_is_committed_once(lake, old, new):
     first = lake.job(old, transaction=7)
-    assert lake.write(first) == 1
+    assert write(first) == 1
     assert lake.table().transaction_version(NUMBERED) == 7
     assert lake.table().transaction_version("mnist_spark") is None
     for number in (7, 6):
         with pytest.raises(ConflictError, match=f"no transaction from {number} on") as caught:
-            lake.write(lake.job(new, transaction=number))
+            write(lake.job(new, transaction=number))
         assert f"version 1, by run {first.run_id}" in str(caught.value)
     assert lake.labels() == labels_of(OLD)
-    assert lake.write(lake.job(new, transaction=8)) == 2
+    assert write(lake.job(new, transaction=8)) == 2
 
 
 def test_the_commit_is_made_anew_for_what_another_run_left(lake, old, new):
     """Both want the whole table; so the rows are one run's, not both runs'."""
-    lake.write(lake.job(old))
+    write(lake.job(old))
     other = lake.job(old)
-    job = overtaken(lake.job(new, kind=Overtaken), lambda: lake.write(other))
-    assert lake.write(job) == 3
+    job = overtaken(lake.job(new, kind=Overtaken), lambda: write(other))
+    assert write(job) == 3
     assert lake.labels() == labels_of(NEW)
     runs = [entry.run for entry in versions_since(lake.table(), 1) if entry.run]
     assert runs == [job.run_id, other.run_id]
@@ -257,8 +251,8 @@ def test_the_commit_is_made_anew_for_what_another_run_left(lake, old, new):
 def test_an_empty_table_gets_one_runs_rows(lake, old):
     """delta-rs would add both runs' rows, unless their transactions are of one application."""
     other = lake.job(old, transaction=1)
-    job = overtaken(lake.job(old, kind=Overtaken), lambda: lake.write(other))
-    assert lake.write(job) == 2
+    job = overtaken(lake.job(old, kind=Overtaken), lambda: write(other))
+    assert write(job) == 2
     assert lake.labels() == labels_of(OLD)
     runs = [entry.run for entry in versions_since(lake.table(), 0)]
     assert runs == [job.run_id, other.run_id]
@@ -268,21 +262,21 @@ def test_two_runs_create_the_table(lake, old, new):
     """The second finds the first's table, and replaces its rows."""
     Path(lake.path).mkdir()
     job = lake.job(new)
-    files = [encode_range(task, job.schema, lake.path) for task in job.tasks]
-    assert lake.write(lake.job(old)) == 1
+    files = encode(job)
+    assert write(lake.job(old)) == 1
     assert delta_columnar.commit(job, files) == 2
     assert lake.labels() == labels_of(NEW)
 
 
 def test_others_are_always_first(lake, old, new):
-    lake.write(lake.job(old))
+    write(lake.job(old))
 
     def disturb() -> None:
         lake.table().alter.set_table_properties({"delta.appendOnly": "false"})
 
     job = overtaken(lake.job(new, kind=Overtaken), *[disturb] * 99)
     with pytest.raises(ConflictError, match=r"10 commits of theirs, the last version 11, by ") as e:
-        lake.write(job)
+        write(job)
     assert "delta-rs" in str(e.value)
     assert "Run the ingest again" in str(e.value)
     assert len(job.meanwhile) == 89
@@ -291,18 +285,18 @@ def test_others_are_always_first(lake, old, new):
 
 def test_failures_are_counted_in_a_row(lake, old, new):
     """Two with nobody's commit between them are the end; the disk is as it was."""
-    lake.write(lake.job(old))
+    write(lake.job(old))
     tries = []
 
     class Failing(WriteJob):
         def commit_metadata(self, *args: Any, **options: Any) -> str:
             tries.append(1)
             if len(tries) == 2:
-                lake.write(lake.job(old))
+                write(lake.job(old))
             raise OSError(28, "No space left on device")
 
     with pytest.raises(TableError, match="the commit to the table failed") as caught:
-        lake.write(lake.job(new, kind=Failing))
+        write(lake.job(new, kind=Failing))
     assert len(tries) == 4
     text = str(caught.value)
     assert "No space left on device" in text
@@ -313,16 +307,16 @@ def test_failures_are_counted_in_a_row(lake, old, new):
 
 def test_an_answer_that_was_lost_is_found_in_the_history(lake, old, new):
     """The commit is there, though it came back as an error: its run id tells."""
-    lake.write(lake.job(old))
+    write(lake.job(old))
     job = lake.job(new)
 
     class Lost(WriteJob):
         def commit_metadata(self, *args: Any, **options: Any) -> str:
-            lake.write(job)
+            write(job)
             raise OSError("the answer was lost")
 
     lost = lake.job(new, kind=Lost, run_id=job.run_id)
-    files = [encode_range(task, lost.schema, lake.path) for task in lost.tasks]
+    files = encode(lost)
     assert delta_columnar.commit(lost, files) == 2
     assert lake.labels() == labels_of(NEW)
     assert lake.table().version() == 3
@@ -331,7 +325,7 @@ def test_an_answer_that_was_lost_is_found_in_the_history(lake, old, new):
 def test_a_table_that_delta_rs_cannot_write(lake, old):
     write_deltalake(lake.path, pa.table({"a": [1], "b": [2]}), partition_by=["b"])
     with pytest.raises(TableError, match=r"columnar cannot commit.*partitioned.*--writer spark"):
-        lake.write(lake.job(old, force=True))
+        write(lake.job(old, force=True))
     why, table = delta.look(Target.parse(lake.path))
     assert why == "delta-rs cannot change by what the table is partitioned"
     assert table is not None
@@ -366,7 +360,7 @@ def protocol(lake: Lake, **versions: Any) -> None:
     ],
 )
 def test_features_that_stand_in_the_way(lake, old, versions, why):
-    lake.write(lake.job(old))
+    write(lake.job(old))
     protocol(lake, **versions)
     wanted = None if why is None else f"delta-rs cannot write the table's features: {why}"
     assert delta.table_obstacle(lake.table()) == wanted
@@ -380,7 +374,7 @@ def test_what_is_at_the_target(lake, old):
         delta.open_existing(target)
     with pytest.raises(TableError, match="only Delta tables have a history.*there is no table"):
         delta.open_existing(target, "have a history")
-    lake.write(lake.job(old))
+    write(lake.job(old))
     assert delta.open_existing(target, "have a history").version() == 1
     assert delta.look(target)[0] is None
     assert delta.inspect(delta.open_existing(target))["mnist_spark.dataset"] == "tiny"
@@ -406,7 +400,7 @@ def test_what_is_no_delta_table(lake):
 
 
 def test_a_log_that_cannot_be_read(lake, old):
-    lake.write(lake.job(old))
+    write(lake.job(old))
     for path in Path(lake.path, "_delta_log").glob("*.json"):
         path.write_text("{")
     target = Target.parse(lake.path)
@@ -480,8 +474,8 @@ def test_a_note_of_another_form():
 
 
 def test_versions_since(lake, old):
-    lake.write(lake.job(old))
-    lake.write(lake.job(old))
+    write(lake.job(old))
+    write(lake.job(old))
     table = lake.table()
     assert [each.version for each in versions_since(table, None)] == [2, 1, 0]
     assert [each.version for each in versions_since(table, 0)] == [2, 1]

@@ -18,13 +18,12 @@ import pytest
 from deltalake import DeltaTable
 
 from mnist_spark.catalog import dataset as catalog
-from mnist_spark.decode.parquet_file import encode_range
 from mnist_spark.errors import TableError
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.ingestion import ingest
 from mnist_spark.table import delta_columnar
 from tests.support.forks import forked
-from tests.support.jobs import write_job
+from tests.support.jobs import encode, write_job
 from tests.support.processes import until
 from tests.support.tables import by_pyarrow_folder, dataset_of, difference, expected, normal
 
@@ -120,7 +119,7 @@ def commit_for_ever(pipe: Connection, path: Path, cache: Path, descriptions: lis
     work = []
     for found in map(catalog.find, descriptions):
         job = write_job(found, path, cache)
-        work.append((job, [encode_range(task, job.schema, str(path)) for task in job.tasks]))
+        work.append((job, encode(job)))
     pipe.send("ready")
     for job, files in itertools.cycle(work):
         delta_columnar.commit(job, files)
