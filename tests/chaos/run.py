@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ class Actor:
         inbox.put((self, {"event": "end", "time": time.time()}))
 
     def complaint(self) -> str:
-        return self._log.read_text("utf-8", "replace")[-1500:]
+        return self._log.read_text("utf-8", "replace")[-6000:]
 
     def tree(self) -> list[psutil.Process]:
         """The living process and all below it."""
@@ -203,6 +203,19 @@ def is_java(process: psutil.Process) -> bool:
         return process.name() == "java"
     except psutil.NoSuchProcess:
         return False
+
+
+def workers_in(tree: list[psutil.Process]) -> Iterator[tuple[psutil.Process, bool]]:
+    """Spark's Python processes, and whether each is the daemon, which the JVM itself starts.
+
+    Others in the tree are Python too: one that has just been forked to become the JVM, say. Killed,
+    it ends the start of the session, and nothing tells the run that it did so itself.
+    """
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            above = process.parents()
+            if process.name().startswith("python") and any(map(is_java, above[:2])):
+                yield process, is_java(above[0])
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -469,13 +482,12 @@ class Chaos:
     def _kill_worker(self) -> None:
         """A Python worker of Spark's, or, now and then, the daemon that forks them."""
         living = [actor for actor in self._refreshers if not actor.doomed]
-        workers = []
-        for process in (p for actor in living for p in actor.tree()[1:]):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if not process.name().startswith("python"):
-                    continue  # the JVM, and what starts it
-                daemon = is_java(process.parent() or process)
-                workers += [(process, daemon)] if not daemon or self._dice.random() < 0.2 else []
+        workers = [
+            (process, daemon)
+            for actor in living
+            for process, daemon in workers_in(actor.tree())
+            if not daemon or self._dice.random() < 0.2
+        ]
         if workers:
             process, daemon = self._dice.choice(workers)
             kill([process])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from tests.chaos.content import digest, make
-from tests.chaos.run import NAMESPACES, PROJECT, READERS, Actor, Chaos, is_java
+from tests.chaos.run import NAMESPACES, PROJECT, READERS, Actor, Chaos, is_java, kill, workers_in
 from tests.support.faults import Server
 from tests.support.processes import until
 
@@ -78,6 +78,31 @@ def test_nothing_outlives_it(start, tmp_path):
     process.send_signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive
+
+
+def test_only_workers_of_spark_are_killed_as_such(tmp_path):
+    """A Python that is about to become the JVM, forked but not there yet, is none."""
+    java = tmp_path / "java"
+    java.symlink_to("/bin/bash")
+    daemon = f"{sys.executable} -c 'import os, time; os.fork(); time.sleep(600)'"
+    starts = (
+        f"{java} -c \"{daemon}; true\" & {sys.executable} -c 'import time; time.sleep(600)'; true"
+    )
+    with psutil.Popen(["/bin/bash", "-c", starts]) as root:
+
+        def tree() -> list[psutil.Process]:
+            found = [root, *root.children(recursive=True)]
+            return found if sum(p.name().startswith("python") for p in found) == 3 else []
+
+        found = until(tree, "three Pythons", pause=0.01)
+        try:
+            workers = dict(workers_in(found))
+            assert sorted(workers.values()) == [False, True]
+            (daemon, worker) = sorted(workers, key=workers.get, reverse=True)
+            assert is_java(daemon.parent())
+            assert worker.parent() == daemon
+        finally:
+            kill(found)
 
 
 def rows(records: int = 3) -> pa.Table:
