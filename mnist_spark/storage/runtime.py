@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import math
@@ -9,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import TypeVar
 
@@ -70,10 +71,11 @@ def wait_for(futures: Collection[Future[_Result]], seconds: float | None = None)
     So this waits for moments.
     """
     end = math.inf if seconds is None else time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        found = wait(futures, min(left, _MOMENT_SECONDS), FIRST_EXCEPTION)
-        if not found.not_done or any(each.exception() for each in found.done):
-            return
+    with _ctrl_c():
+        while (left := end - time.monotonic()) > 0:
+            found = wait(futures, min(left, _MOMENT_SECONDS), FIRST_EXCEPTION)
+            if not found.not_done or any(each.exception() for each in found.done):
+                return
 
 
 def start(work: Callable[[], _Result]) -> Future[_Result]:
@@ -90,8 +92,23 @@ def start(work: Callable[[], _Result]) -> Future[_Result]:
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    with _ctrl_c():
+        threading.Thread(target=run, daemon=True).start()
     return future
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C stays what it is when it comes while Python waits with a lock that it has released.
+
+    Python releases it again then, and raises a RuntimeError instead.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _note_fork() -> None:

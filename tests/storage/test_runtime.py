@@ -96,25 +96,43 @@ WAITS = {
 }
 
 
-@pytest.mark.parametrize("wait", WAITS)
-def test_ctrl_c_that_does_not_wake_the_wait(wait):
-    """Like one that comes just before a wait begins: here another thread gets the signal."""
-    code = (
-        "import signal, threading, time\n"
-        "me = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
-        "threading.Timer(1, me).start()\n"
-        "hang = lambda: time.sleep(60)\n"
-        f"{WAITS[wait]}"
-    )
+def end_of(code: str) -> str:
+    """What Python says last when it runs the code."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"import signal, threading, time\n{code}"],
         cwd=Path(mnist_spark.__file__).parents[1],
         stderr=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
     )
-    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+    return done.stderr.rstrip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_ctrl_c_that_does_not_wake_the_wait(wait):
+    """Like one that comes just before a wait begins: here another thread gets the signal."""
+    code = (
+        "me = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "threading.Timer(1, me).start()\n"
+        "hang = lambda: time.sleep(60)\n"
+        f"{WAITS[wait]}"
+    )
+    assert end_of(code) == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_ctrl_c_between_two_steps_of_python(wait):
+    """Python has released the lock that it waits with, and would release it again."""
+    code = (
+        "def wait(self, timeout=None):\n"
+        "    self._release_save()\n"
+        "    raise KeyboardInterrupt\n"
+        "threading.Condition.wait = wait\n"
+        "hang = lambda: time.sleep(60)\n"
+        f"{WAITS[wait]}"
+    )
+    assert end_of(code) == "KeyboardInterrupt"
 
 
 def test_what_is_given_up_ends(silent, monkeypatch):
