@@ -74,10 +74,10 @@ $(VENV)-deploy/installed: tests/deploy/requirements.txt
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-# Java is out of reach, so that a test that needs it and isn't marked is noticed. Six processes for two
+# Java is out of reach, so that a test that needs it and isn't marked is noticed. Five processes for two
 # cores, as many of these tests wait for servers that hang.
 unit: $(VENV)/installed-dev
-	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 6 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
+	@JAVA_HOME=/nowhere $(BIN)/python -m pytest -q -n 5 --no-loadscope-reorder -m 'not spark and not long' $(ARGS)
 
 check: $(VENV)/installed-dev  ## lint and the tests without Spark
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit

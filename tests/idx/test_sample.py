@@ -198,7 +198,7 @@ from mnist_spark.idx.sample import write_sample
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-for train in (30_000, 300_000):
+for train in (20_000, 150_000):
     with tempfile.TemporaryDirectory() as folder:
         write_sample(Path(folder), train=train, test=1, gzip=False)
     print(peak())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -103,10 +102,9 @@ def words(figure):
     return [text.get_text() for text in texts(figure)]
 
 
-def pixels(figure):
-    stream = io.BytesIO()
-    figure.savefig(stream, format="raw")
-    return stream.getvalue()
+def shown(figure):
+    """The records' bytes, in their order."""
+    return [image.get_array().tobytes() for axes in figure.axes for image in axes.images]
 
 
 @pytest.fixture(scope="module", params=["mnist", "fashion-mnist"])
@@ -166,9 +164,9 @@ def test_rows_of_classes(tabular):
 @pytest.mark.parametrize("plot", ["plot_digits", "plot_classes", "preview"])
 def test_the_seed(tabular, plot):
     draw = getattr(pictures, plot)
-    first = pixels(draw(tabular, seed=1))
-    assert first == pixels(draw(tabular, seed=1))
-    assert first != pixels(draw(tabular, seed=2))
+    first = shown(draw(tabular, seed=1))
+    assert first == shown(draw(tabular, seed=1))
+    assert first != shown(draw(tabular, seed=2))
 
 
 def test_no_global_state_and_shown_without_it(tabular):

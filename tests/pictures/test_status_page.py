@@ -65,21 +65,21 @@ def test_in_a_browser(table, tmp_path):
         browse(page, tmp_path, width=width, dark=dark)
 
 
-def test_the_last_success_stays(table, tmp_path):
+def test_the_last_success_stays(tmp_path):
     page = tmp_path / "status.html"
-    write_page(page, "t", [status(table)], 1_800_000_000.0)
-    write_page(page, "t", [status(table, ok=False, state="failed")], 1_900_000_000.0)
+    write_page(page, "t", [status(tmp_path / "none")], 1_800_000_000.0)
+    write_page(page, "t", [status(tmp_path / "none", ok=False, state="failed")], 1_900_000_000.0)
     text = page.read_text()
     assert "2027-01-15 08:00 UTC" in text
-    write_page(page, "t", [status(table, name="other", ok=False)], 1_900_000_000.0)
+    write_page(page, "t", [status(tmp_path / "none", name="other", ok=False)], 1_900_000_000.0)
     assert "never" in page.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", 'id="mnist-spark-last-success">[1', "\udcff"])
-def test_an_earlier_page_that_cannot_be_read(table, tmp_path, text):
+def test_an_earlier_page_that_cannot_be_read(tmp_path, text):
     page = tmp_path / "status.html"
     page.write_bytes(text.encode("utf-8", "surrogateescape"))
-    write_page(page, "t", [status(table)], 1_800_000_000.0)
+    write_page(page, "t", [status(tmp_path / "none")], 1_800_000_000.0)
     assert "digits" in page.read_text()
 
 

@@ -35,17 +35,8 @@ def browse(page: Path, folder: Path, *, width: int = 1000, dark: bool = False) -
     command = [program, *_QUIET, f"--user-data-dir={folder / 'profile'}"]
     command += [f"--window-size={width},1600"]
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
-    outputs = [
-        subprocess.run(
-            [*command, option, page.absolute().as_uri()],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        for option in ("--dump-dom", f"--screenshot={picture}")
-    ]
-    messages = [line for done in outputs for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not messages
+    command += ["--dump-dom", f"--screenshot={picture}", page.absolute().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert picture.stat().st_size > 0
-    return outputs[0].stdout, picture
+    return done.stdout, picture
