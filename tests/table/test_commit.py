@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,9 @@ def test_the_writer_and_its_executors(lake, old, monkeypatch):
     assert written.bytes == sum(path.stat().st_size for path in Path(lake.path).glob("*/*.parquet"))
     assert [task.records for task in written.tasks] == [task.records for task in job.tasks]
     assert lake.labels() == labels_of(OLD)
+    deep = replace(job, target=Target.parse(f"{lake.folder}/a/b/t"))
+    assert delta_columnar.write(spark, deep, None).version == 1
+    del asked[1:]
     other = lake.job(lake.dataset("other", NEW, name="other"))
     with pytest.raises(TableError, match="the target is another table"):
         delta_columnar.write(spark, other, lake.table())
@@ -302,6 +305,8 @@ def test_failures_are_counted_in_a_row(lake, old, new):
     assert "No space left on device" in text
     assert lake.path in text
     assert "history has run" not in text  # that is for object stores, whose answers get lost
+    job = replace(lake.job(new), target=Target.parse("s3://bucket/t"))
+    assert f"history has run {job.run_id}" in str(delta_columnar._failed(job, OSError("reset")))
     assert lake.labels() == labels_of(OLD)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,4 +135,7 @@ def test_what_we_write_is_what_we_recognise(tmp_path):
     check_replaceable(TARGET, properties, dataset, Layout.BINARY, force=False)
     with pytest.raises(TableError):
         check_replaceable(TARGET, properties, dataset, Layout.ARRAY, force=False)
-    assert description(dataset) == ("title of tiny: description of tiny Licence: licence of tiny.")
+    text = "title of tiny: description of tiny Licence: licence of tiny."
+    assert description(dataset) == text
+    generated = replace(dataset, generated=True)
+    assert description(generated) == f"Generated sample, not the real dataset. {text}"
