@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 from deltalake import DeltaTable
 
-from tests.ingestion.test_secrets import SIGNATURE, environment, leaks, signed
 from tests.support.faults import Server, serve
+from tests.support.leaks import SIGNATURE, environment, leaks, signed
 from tests.support.tables import dataset_of
 
 ROOT = Path(__file__).resolve().parents[2]

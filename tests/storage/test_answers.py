@@ -7,44 +7,20 @@ are the files; no Spark is needed to call them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, QueryBuilder
 
 from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.errors import ConflictError, TableError
-from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.table import delta_columnar
 from mnist_spark.table.job import WriteJob
-from tests.support.idxfiles import random_pair, write_dataset
-from tests.support.jobs import encode, write, write_job
+from tests.support.idxfiles import write_dataset
+from tests.support.jobs import encode, write
 from tests.support.proxy import Fault, Proxy, proxied
-
-OLD = {"train": random_pair(20, 3, 2, seed=1), "test": random_pair(6, 3, 2, seed=2)}
-NEW = {"train": random_pair(20, 3, 2, seed=3), "test": random_pair(6, 3, 2, seed=4)}
-
-# What is answered instead of the store's own answer, and whether the store has had the request.
-ANSWERS = {
-    "lost": (None, True),
-    "cut before": (None, False),
-    **{f"{status}": (status, False) for status in (409, 412, 500, 503)},
-    **{f"{status} though done": (status, True) for status in (409, 412, 500, 503)},
-}
-
-
-@dataclass(frozen=True)
-class Store:
-    """A bucket or container behind the proxy."""
-
-    url: str
-    proxy: Proxy
+from tests.support.stores import ANSWERS, NEW, OLD, Store, job_for, labels, open_at, runs
 
 
 @pytest.fixture(scope="module")
@@ -102,31 +78,6 @@ def datasets(tmp_path) -> tuple[Dataset, Dataset]:
         write_dataset(tmp_path / name, pairs) for name, pairs in (("old", OLD), ("new", NEW))
     )
     return old, new
-
-
-def job_for(store: Store, dataset: Dataset, cache: Path, **options: Any) -> WriteJob:
-    return write_job(dataset, f"{store.url}/t", cache, **options)
-
-
-def open_at(store: Store) -> DeltaTable:
-    place, options = for_delta_rs(f"{store.url}/t")
-    return DeltaTable(place, storage_options=options)
-
-
-def runs(table: DeltaTable) -> list[tuple[int, str]]:
-    """Version and run of every ingest, the latest first."""
-    entries = [each for each in table.history() if "userMetadata" in each]
-    return [(each["version"], json.loads(each["userMetadata"])["run"]) for each in entries]
-
-
-def labels(table: DeltaTable) -> dict[str, bytes]:
-    reader = (
-        QueryBuilder()
-        .register("t", table)
-        .execute('SELECT "split", "label" FROM t ORDER BY "split", "index"')
-    )
-    rows = pa.table(reader.read_all()).to_pylist()
-    return {s: bytes(r["label"] for r in rows if str(r["split"]) == s) for s in ("test", "train")}
 
 
 def assert_written_once(store: Store, job: WriteJob, version: int, pairs: Any) -> None:

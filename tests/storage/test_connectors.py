@@ -14,28 +14,13 @@ from mnist_spark.history import history
 from mnist_spark.idx.sample import write_sample
 from mnist_spark.spark import connector
 from mnist_spark.verify import verify
-from tests.storage.test_answers import (
-    ANSWERS,
-    NEW,
-    OLD,
-    Store,
-    job_for,
-    labels,
-    open_at,
-    runs,
-)
-from tests.storage.test_targets import (
-    S3_KEY,
-    S3_SECRET,
-    Lake,
-    assert_rows,
-    credentials_checked,
-)
 from tests.support.idxfiles import write_dataset
 from tests.support.jobs import write
+from tests.support.lakes import S3_KEY, S3_SECRET, Lake, assert_rows, credentials_checked
 from tests.support.processes import Driver
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.servers import free_port, make_bucket
+from tests.support.stores import ANSWERS, NEW, OLD, Store, job_for, labels, open_at, runs
 
 WRONG = base64.b64encode(b"wrong" * 8).decode()
 

@@ -13,6 +13,7 @@ import pytest
 from mnist_spark.errors import UsageError
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
+from tests.support.servers import NO_RETRIES
 
 TOKEN = "t0ken-of-the-identity-Xy7"
 ACCOUNT = "mine"
@@ -195,7 +196,7 @@ def test_a_profile_that_is_not_there(cloud, monkeypatch):
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
 def test_no_secret_in_an_error(cloud, monkeypatch, status):
     cloud.status = status
-    monkeypatch.setattr("mnist_spark.storage.options._LIMITS", LIMITS)
+    monkeypatch.setattr("mnist_spark.storage.options._LIMITS", NO_RETRIES)
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", cloud.azure())
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.address)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASECRET")
@@ -209,9 +210,6 @@ def test_no_secret_in_an_error(cloud, monkeypatch, status):
             assert not [error for error in chain if "SECRET" in str(error)]
     with contextlib.suppress(ObjectError):
         objects.names("az://box/x?sv=1&sig=SECRET")
-
-
-LIMITS = {"connect_timeout": "5s", "timeout": "5s", "max_retries": "0", "retry_timeout": "5s"}
 
 
 def test_a_key_that_is_none(cloud, monkeypatch):

@@ -20,11 +20,10 @@ import mnist_spark
 from mnist_spark.storage import objects
 from mnist_spark.storage.failures import ObjectError
 from mnist_spark.storage.files import new_file, read_file
-from tests.storage.test_credentials import LIMITS
 from tests.support.faults import Fault, serve
 from tests.support.outcomes import run
 from tests.support.processes import until
-from tests.support.servers import make_bucket
+from tests.support.servers import NO_RETRIES, make_bucket
 
 MODIFIED = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 NAMES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
@@ -136,7 +135,7 @@ def test_ctrl_c_between_two_steps_of_python(wait):
 
 
 def test_what_is_given_up_ends(silent, monkeypatch):
-    monkeypatch.setattr("mnist_spark.storage.options._LIMITS", LIMITS | {"timeout": "1s"})
+    monkeypatch.setattr("mnist_spark.storage.options._LIMITS", NO_RETRIES | {"timeout": "1s"})
     before = threading.active_count()
     with pytest.raises(ObjectError, match="no answer in time") as caught:
         objects.head("s3://mnist/x", 0.1)

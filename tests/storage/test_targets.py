@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import secrets
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
-import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
 
-from mnist_spark.catalog.dataset import Dataset
 from mnist_spark.cli.main import main
 from mnist_spark.errors import UsageError
 from mnist_spark.history import history
@@ -33,37 +28,9 @@ from mnist_spark.table.write import Format, Writer, choose_writer
 from mnist_spark.upkeep import optimize, vacuum
 from mnist_spark.verify import verify
 from tests.support.idxfiles import random_pair, write_dataset
+from tests.support.lakes import S3_KEY, S3_SECRET, Lake, assert_rows, credentials_checked
 from tests.support.processes import Driver
 from tests.support.servers import make_bucket
-from tests.support.tables import expected
-
-S3_KEY, S3_SECRET = "AKIATESTSOFTARGETS00", "kW8xQz7Lr0vTfYc2mHjN5bDpUeAoXiRgS1w9ZtBq"
-
-
-@dataclass(frozen=True)
-class Lake:
-    """A bucket or container.
-
-    Attributes:
-        writing: environment of the driver and its executors.
-        reading: environment of what needs no Spark; the same rights, given otherwise.
-        wrong: the same with a credential that isn't valid.
-        secrets: what may be seen nowhere.
-    """
-
-    name: str
-    url: str
-    writing: dict[str, str]
-    reading: dict[str, str]
-    wrong: dict[str, str]
-    secrets: list[str] = field(repr=False)
-
-    def everything(self) -> bytes:
-        """Names and contents of all that is stored there."""
-        return b"".join(
-            name.encode() + objects.read(f"{self.url}/{name}", 0, size)
-            for name, size in objects.sizes(self.url).items()
-        )
 
 
 @pytest.fixture(scope="module")
@@ -135,20 +102,6 @@ def lake(request, monkeypatch) -> Lake:
     for name, value in found.reading.items():
         monkeypatch.setenv(name, value)
     return found
-
-
-def assert_rows(url: str, dataset: Dataset, layout: str, keys: Mapping[str, str]) -> None:
-    """Compares the table's rows, read by Polars, with the dataset's files.
-
-    Args:
-        keys: what Polars has to be told besides the place: it reads no profiles.
-    """
-    place, options = for_delta_rs(url)
-    told = {k: v for k, v in options.items() if k.startswith(("aws_endpoint", "azure_", "allow"))}
-    told |= {name.lower(): value for name, value in keys.items()}
-    rows = pl.read_delta(place, storage_options=told).sort("split", "index")
-    wanted = pl.DataFrame(expected(dataset, layout)).sort("split", "index")
-    assert rows.select(wanted.columns).equals(wanted)
 
 
 def test_a_life(lake, driver, sample, capsys):
@@ -252,25 +205,6 @@ def test_of_two_commits_at_once_one_fails(lake):
     with pytest.raises(CommitFailedError):
         both[1].create_write_transaction([], "overwrite", schema, commit_properties=once)
     assert DeltaTable(place, storage_options=options).version() == 1
-
-
-@contextlib.contextmanager
-def credentials_checked(endpoint: str | None) -> Iterator[None]:
-    """moto's server takes any key until it is told not to."""
-
-    def tell(actions: str) -> None:
-        url = f"{endpoint}/moto-api/reset-auth"
-        request = urllib.request.Request(url, actions.encode(), {"Content-Type": "text/plain"})
-        urllib.request.urlopen(request, timeout=10).close()
-
-    if endpoint is None:
-        yield
-        return
-    tell("0")
-    try:
-        yield
-    finally:
-        tell("inf")
 
 
 def test_a_wrong_credential(lake, sample, monkeypatch, capsys, tmp_path):

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+# What obstore is told for servers that fail: no second try.
+NO_RETRIES = {"connect_timeout": "5s", "timeout": "5s", "max_retries": "0", "retry_timeout": "5s"}
+
 
 def free_port() -> int:
     with socket.socket() as probe:
