@@ -274,14 +274,15 @@ def test_windows_that_executors_rebuild(tiny, tmp_path, executors, cached):
     counts = [-(-len(PAIRS[name][1][8:]) // 7) for name in report.splits]
     waves = [min(4, n - at) for n in counts for at in range(0, n, 4)]
     assert executors == (counts if cached else waves)
-    value = pixel("train", 15, 3) ^ 1
-    wrong = with_pixel(table, "binary", where(table, "train", 15), 3, value)
-    report = tiny.verify(tiny.write(tmp_path / "wrong", wrong, "binary"), **told_where)
+    for record in (15, 40):
+        value = pixel("train", record, 3) ^ 1
+        table = with_pixel(table, "binary", where(table, "train", record), 3, value)
+    report = tiny.verify(tiny.write(tmp_path / "wrong", table, "binary"), **told_where)
     (digest,) = told(report, What.DIGEST)
     assert digest[:3] == ("train", None, "images")
-    assert (digest[4] == "another, by 1 of its ranges") is cached
+    assert (digest[4] == "another, by 2 of its ranges") is cached
     differing = [each[:2] for each in told(report, What.PIXEL)]
-    assert differing == ([("train", 15)] if cached else [])
+    assert differing == ([("train", 15), ("train", 40)] if cached else [])
 
 
 def test_a_table_that_executors_cannot_read(tiny, tmp_path, monkeypatch, executors):
@@ -504,6 +505,10 @@ def test_properties(tiny, tmp_path):
     assert check("digest", noted | {key: "0" * 64}) == [("test", key, "0" * 64)]
     without = {k: v for k, v in noted.items() if k != key}
     assert check("no-digest", without) == [("test", key, "none")]
+    more = noted | {"mnist_spark.source.extra.labels.sha256": "0" * 64}
+    assert check("split", more) == [("extra", "mnist_spark.source.extra", "extra")]
+    report = tiny.verify(tmp_path / "split")
+    assert report.problems[0].expected == "one of train, test"
     name = "mnist_spark.dataset"
     assert check("name", noted | {name: "mnist"}) == [(None, name, "mnist")]
     layout = "mnist_spark.layout"
