@@ -398,7 +398,9 @@ def test_what_is_no_delta_table(lake):
         (folder / name).write_text("mine")
     assert strange_names(folder) == ["a.txt", "b.txt"]
     for look in (delta.open_table, delta.look):
-        with pytest.raises(TableError, match=r"not a Delta table.*with a.txt in it.*Choose"):
+        with pytest.raises(
+            TableError, match=r"not a Delta table \(file .*/t\).*with a.txt in it.*Choose"
+        ):
             look(target)
     with pytest.raises(TableError, match=r"not a Delta table.*a file"):
         delta.open_table(Target.parse(str(folder / "a.txt")))

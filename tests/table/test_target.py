@@ -95,12 +95,15 @@ MNIST = catalog.find("mnist")
 
 
 def existing(dataset: str | None, layout: str | None) -> Properties:
-    facts = {"mnist_spark.dataset": dataset, "mnist_spark.layout": layout, "other": "x"}
+    facts = {"mnist_spark.dataset": dataset, "mnist_spark.layout": layout}
     return {key: value for key, value in facts.items() if value is not None}
 
 
+OURS = existing("mnist", "columns")
+
+
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("found", [None, existing("mnist", "columns")])
+@pytest.mark.parametrize("found", [None, OURS, OURS | {"other": "x"}])
 def test_nothing_or_the_same_table_may_be_replaced(found, force):
     check_replaceable(TARGET, found, MNIST, Layout.COLUMNS, force=force)
 
@@ -112,6 +115,7 @@ def test_nothing_or_the_same_table_may_be_replaced(found, force):
         (existing("mnist", "binary"), "dataset mnist, layout binary"),
         (existing("mnist", None), "dataset mnist, layout None"),
         (existing(None, None), "a table that mnist-spark did not make"),
+        ({"other": "x"}, "a table that mnist-spark did not make"),
         (existing(None, "columns"), "a table that mnist-spark did not make"),
     ],
 )
