@@ -13,6 +13,7 @@ from mnist_spark.catalog import dataset as catalog
 from mnist_spark.idx.sample import write_sample
 from tests.cluster.standalone import PYTHON, SITE_PACKAGES, Cluster, can_hide
 from tests.support.processes import Driver
+from tests.support.servers import make_bucket
 
 EXECUTORS = (
     "--conf spark.driver.host=127.0.0.1 --conf spark.ui.enabled=false"
@@ -78,15 +79,32 @@ def large(cluster: Cluster) -> catalog.Dataset:
     return write_sample(cluster.driver_only / "large", train=15_000, test=5_000, progress=False)
 
 
+@pytest.fixture(scope="session")
+def keys(s3_endpoint: str) -> dict[str, str]:
+    """The environment that gives access to ``s3://cluster``."""
+    make_bucket(s3_endpoint, "cluster")
+    return {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "AKIATESTSOFCLUSTER00",
+        "AWS_SECRET_ACCESS_KEY": "tYc2mHjN5bDpUeAoXiRgS1w9ZtBqkW8xQz7Lr0vf",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
 def standalone(
     cluster: Cluster,
     name: str,
+    keys: dict[str, str],
     conf: str = "",
     python: str = str(PYTHON),
     python_path: str | None = None,
     generate: bool = False,
 ) -> Site:
-    """A driver of the standalone cluster, which hands its executors nothing but Spark's tasks."""
+    """A driver of the standalone cluster, which hands its executors nothing but Spark's tasks.
+
+    Args:
+        keys: the driver's own.
+    """
     path = python_path or cluster.python_path
 
     def start() -> Driver:
@@ -96,17 +114,17 @@ def standalone(
             conf=f"{executors(cluster.java_options)}"
             f" --conf spark.executorEnv.PYTHONPATH={path} {conf}",
             generate=generate,
-            environment={"PYSPARK_PYTHON": python},
+            environment=keys | {"PYSPARK_PYTHON": python},
         )
 
     return Site(cluster.shared, cluster.driver_only, start)
 
 
 @pytest.fixture(scope="session")
-def on_standalone(cluster: Cluster) -> Iterator[Site]:
-    """Executors have what S3 needs, too; those of ``on_connect`` numpy and pyarrow alone."""
+def on_standalone(cluster: Cluster, keys: dict[str, str]) -> Iterator[Site]:
+    """Executors have S3's libraries, without keys; those of ``on_connect`` numpy and pyarrow."""
     path = f"{cluster.cloud_python_path}:{SITE_PACKAGES}"  # the latter for the planner
-    site = standalone(cluster, "standalone", python_path=path, generate=True)
+    site = standalone(cluster, "standalone", keys, python_path=path, generate=True)
     yield site
     site.close()
 

@@ -19,26 +19,9 @@ from mnist_spark.storage.options import for_delta_rs
 from mnist_spark.verify import verify
 from tests.cluster.conftest import Site, standalone
 from tests.cluster.standalone import LIBRARIES, SITE_PACKAGES, Cluster, package_zip
-from tests.support.servers import make_bucket
 from tests.support.tables import difference, expected, normal
 
 ORDER = {"writer": "columnar", "ranges": 2, "layout": "binary"}
-
-
-@pytest.fixture(scope="module")
-def bucket(s3_endpoint) -> Iterator[dict[str, str]]:
-    """The environment that gives access to ``s3://cluster``; this process and drivers have it."""
-    environment = {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "AKIATESTSOFCLUSTER00",
-        "AWS_SECRET_ACCESS_KEY": "tYc2mHjN5bDpUeAoXiRgS1w9ZtBqkW8xQz7Lr0vf",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    make_bucket(s3_endpoint, "cluster")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield environment
 
 
 def another_version(cluster: Cluster) -> str:
@@ -72,13 +55,14 @@ def packed_environment(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="module")
-def packed(cluster, bucket) -> Iterator[Site]:
+def packed(cluster, keys) -> Iterator[Site]:
     """Executors unpack their Python, have another version, and credentials by a setting."""
-    keys = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in bucket.items())
+    told = " ".join(f"--conf spark.executorEnv.{name}={value}" for name, value in keys.items())
     site = standalone(
         cluster,
         "packed",
-        conf=f"--archives {packed_environment(cluster)}#environment {keys}"
+        keys,
+        conf=f"--archives {packed_environment(cluster)}#environment {told}"
         f" --py-files {another_version(cluster)}",
         python="./environment/bin/python",
     )
@@ -104,8 +88,10 @@ URL = "s3://cluster/table"
 
 
 @pytest.fixture
-def in_s3(cluster, large, bucket) -> dict[str, object]:
-    """The order of a table there, as are the payloads that are staged."""
+def in_s3(cluster, large, keys, monkeypatch) -> dict[str, object]:
+    """The order of a table there, as are the payloads that are staged; this process reads it."""
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
     return {
         "dataset": cluster.driver_only / "large" / "dataset.toml",
         "target": URL,
