@@ -103,6 +103,7 @@ FIRST = (
 # What takes long to start, and the tests that share it: those with such a part in their names.
 SHARING = {
     "the cluster": ("tests/cluster/",),
+    "Airflow's and other tools": ("tests/deploy/",),
     "a Connect server": ("test_serverless.py", "serverless]"),
     "a session": (
         "tests/table/test_same_table.py",

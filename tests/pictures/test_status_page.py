@@ -23,8 +23,8 @@ def table(real_data, tmp_path_factory):
     """The test split of real MNIST."""
     folder = tmp_path_factory.mktemp("mnist")
     dataset = catalog.find("mnist")
-    rows = tablefiles.rows(dataset, "columns", real_data / "mnist", folder / "cache")
-    noted = tablefiles.properties(dataset, "columns", real_data / "mnist", folder / "cache")
+    rows = tablefiles.rows(dataset, "binary", real_data / "mnist", folder / "cache")
+    noted = tablefiles.properties(dataset, "binary", real_data / "mnist", folder / "cache")
     tablefiles.write_delta(folder / "lake", rows, noted)
     return folder / "lake"
 
