@@ -91,7 +91,11 @@ class Cluster:
         self.workers = [self.start_worker() for _ in range(2)]
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        """One more worker of two cores, a host to Spark; returns when the master knows it."""
+        """One more worker, a host to Spark; returns when the master knows it.
+
+        Both have room for two executors of each driver that the tests may have at a time: one that
+        does not get its own waits for ever.
+        """
         number = len(self._processes)
         process = self._spawn(
             f"worker{number}",
@@ -100,9 +104,9 @@ class Cluster:
                 "--host",
                 f"127.0.0.{number + 1}",
                 "--cores",
-                "2",
+                "4",
                 "--memory",
-                "2g",
+                "4g",
                 "--webui-port",
                 "0",
             ),
