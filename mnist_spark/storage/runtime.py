@@ -99,9 +99,10 @@ def start(work: Callable[[], _Result]) -> Future[_Result]:
 
 @contextlib.contextmanager
 def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C stays what it is when it comes while Python waits with a lock that it has released.
+    """Raises KeyboardInterrupt where Python makes a RuntimeError of a Ctrl-C.
 
-    Python releases it again then, and raises a RuntimeError instead.
+    It does if the signal comes just after a wait has released its lock: the lock's ``with`` block
+    ends and releases it once more.
     """
     try:
         yield
