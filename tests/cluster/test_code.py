@@ -84,17 +84,14 @@ def test_another_version_does_no_harm(packed, cluster, large):
         assert len(answer["tasks"]) == 2
 
 
-URL = "s3://cluster/table"
-
-
 @pytest.fixture
-def in_s3(cluster, large, keys, monkeypatch) -> dict[str, object]:
+def in_s3(cluster, large, keys, monkeypatch, tmp_path) -> dict[str, object]:
     """The order of a table there, as are the payloads that are staged; this process reads it."""
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
     return {
         "dataset": cluster.driver_only / "large" / "dataset.toml",
-        "target": URL,
+        "target": f"s3://cluster/{tmp_path.name}",
         "staging": "s3://cluster/staged",
         "ranges": 4,
     }
@@ -106,17 +103,18 @@ def test_executors_without_credentials(on_standalone, in_s3):
     assert answer["error"] == "TableError"
     assert "executors do not reach the table's folder" in answer["line"]
     assert "credentials" in answer["line"]
-    assert not [name for name in objects.sizes(URL) if name.endswith(".parquet")]
+    assert not [name for name in objects.sizes(in_s3["target"]) if name.endswith(".parquet")]
 
 
 def test_a_table_in_s3_with_staging_there(cluster, large, in_s3, packed):
+    url = in_s3["target"]
     report = packed.ingest(**in_s3)
-    checked = packed.driver.ingest(do="verify", target=URL, cache=cluster.driver_only / "cache")
+    checked = packed.driver.ingest(do="verify", target=url, cache=cluster.driver_only / "cache")
     assert "error" not in report, report
     assert (checked["ok"], checked["notes"]) == (True, []), checked
     assert (report["writer"], report["transport"]) == ("columnar", "shared")
     assert all(task["host"].startswith("worker") for task in report["tasks"])
-    place, options = for_delta_rs(URL)
+    place, options = for_delta_rs(url)
     rows = DeltaTable(place, storage_options=options).to_pyarrow_table()
     assert difference(normal(rows), expected(large, "columns")) == ""
-    assert verify(URL, cache=cluster.driver_only / "cache").ok
+    assert verify(url, cache=cluster.driver_only / "cache").ok
