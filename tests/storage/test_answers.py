@@ -20,15 +20,13 @@ from mnist_spark.table.job import WriteJob
 from tests.support.idxfiles import write_dataset
 from tests.support.jobs import encode, write
 from tests.support.proxy import Fault, Proxy, proxied
+from tests.support.servers import make_bucket
 from tests.support.stores import ANSWERS, NEW, OLD, Store, job_for, labels, open_at, runs
 
 
 @pytest.fixture(scope="module")
 def s3_proxy(s3_endpoint: str) -> Iterator[Proxy]:
-    import boto3
-
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=s3_endpoint, **keys).create_bucket(Bucket="answers")
+    make_bucket(s3_endpoint, "answers")
     with proxied(int(s3_endpoint.rpartition(":")[2])) as proxy:
         yield proxy
 

@@ -95,10 +95,11 @@ WAITS = {
 }
 
 
-def end_of(code: str) -> str:
-    """What Python says last when it runs the code."""
+def end_of(wait: str, before: str) -> str:
+    """What Python says last when it waits for a call that hangs, after other code."""
+    code = f"import signal, threading, time\nhang = lambda: time.sleep(60)\n{before}{WAITS[wait]}"
     done = subprocess.run(
-        [sys.executable, "-c", f"import signal, threading, time\n{code}"],
+        [sys.executable, "-c", code],
         cwd=Path(mnist_spark.__file__).parents[1],
         stderr=subprocess.PIPE,
         text=True,
@@ -111,27 +112,23 @@ def end_of(code: str) -> str:
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c_that_does_not_wake_the_wait(wait):
     """Like one that comes just before a wait begins: here another thread gets the signal."""
-    code = (
+    before = (
         "me = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
         "threading.Timer(1, me).start()\n"
-        "hang = lambda: time.sleep(60)\n"
-        f"{WAITS[wait]}"
     )
-    assert end_of(code) == "KeyboardInterrupt"
+    assert end_of(wait, before) == "KeyboardInterrupt"
 
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c_between_two_steps_of_python(wait):
     """Python has released the lock that it waits with, and would release it again."""
-    code = (
+    before = (
         "def wait(self, timeout=None):\n"
         "    self._release_save()\n"
         "    raise KeyboardInterrupt\n"
         "threading.Condition.wait = wait\n"
-        "hang = lambda: time.sleep(60)\n"
-        f"{WAITS[wait]}"
     )
-    assert end_of(code) == "KeyboardInterrupt"
+    assert end_of(wait, before) == "KeyboardInterrupt"
 
 
 def test_what_is_given_up_ends(silent, monkeypatch):

@@ -505,10 +505,11 @@ def test_properties(tiny, tmp_path):
     assert check("digest", noted | {key: "0" * 64}) == [("test", key, "0" * 64)]
     without = {k: v for k, v in noted.items() if k != key}
     assert check("no-digest", without) == [("test", key, "none")]
-    more = noted | {"mnist_spark.source.extra.labels.sha256": "0" * 64}
-    assert check("split", more) == [("extra", "mnist_spark.source.extra", "extra")]
+    write_delta(tmp_path / "split", table, noted | {key.replace("test", "extra"): "0" * 64})
     report = tiny.verify(tmp_path / "split")
-    assert report.problems[0].expected == "one of train, test"
+    assert kinds(report) == {What.PROPERTY}
+    of_extra = ("extra", None, "mnist_spark.source.extra", "one of train, test", "extra")
+    assert told(report, What.PROPERTY) == [of_extra]
     name = "mnist_spark.dataset"
     assert check("name", noted | {name: "mnist"}) == [(None, name, "mnist")]
     layout = "mnist_spark.layout"
